@@ -1,0 +1,1 @@
+"""Generated Numba kernels.  ``make regen`` writes them; ``moaproof check`` reads them back."""

@@ -1,0 +1,1 @@
+"""Replay of shipped texts, and the assembly of all judges."""

@@ -1,0 +1,1 @@
+"""ONF to Numba source.  Untrusted: the reader reads the text back."""

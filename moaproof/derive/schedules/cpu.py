@@ -1,0 +1,189 @@
+"""Schedules for CPU cores and vector lanes.
+
+``rows``: one row of the result at a time, in passes over the keys; I and S steps only, so every bit of the DNF is kept.
+``online``: blocks of queries by blocks of keys, one fold of softmax states; the score of a pair is computed once.
+"""
+
+from __future__ import annotations
+
+from ...errors import NotCovered, RuleDoesNotApply
+from ...operators import Context, Index
+from ...term import TRUE, Add, Fold, Lt, Mul, Size, Term, Var, mentions, subterms, up
+from ..chain import Chain, Path
+from . import moves
+
+
+def rows(chain: Chain) -> None:
+    """Each row: what does not depend on the column is hoisted; the columns become the innermost loop; every fold is named."""
+    nest = moves.inner_nest(chain)
+    if nest:
+        _row(chain, nest[-1])
+    moves.name_folds(chain)
+    moves.gamma_everywhere(chain)
+    moves.bind_leading(chain)
+
+
+def _row(chain: Chain, columns: Path) -> None:
+    body = (*columns, 1)
+    row = columns
+    while (below := moves.invariant(chain, row, _worth_naming)) is not None:
+        chain.name(row, below)
+        row = (*row, 1)
+    body = (*row, 1)
+    fold = chain.at(body)
+    if fold.op != "fold" or fold.data not in ("add", "mul", "max") or mentions(fold.args[1], 1):
+        return
+    if _shared_by_columns(fold) is None:
+        return
+    chain.do("swap-build-fold", row, fold.data)
+    weight = moves.invariant(chain, (*row, 2), _worth_naming_in_loop)
+    if weight is None:
+        raise NotCovered("rows: the columns share nothing")
+    biggest = _largest_invariant(chain, (*row, 2))
+    chain.name((*row, 2), biggest or weight)
+    chain.do("extensionality", row, 1)
+    chain.name(row, (1, 0))
+
+
+def _worth_naming(t: Term) -> bool:
+    return t.op == "fold"
+
+
+def _worth_naming_in_loop(t: Term) -> bool:
+    return t.op == "f"
+
+
+def _shared_by_columns(fold: Term) -> Term | None:
+    """A part of the element that computes and does not mention the column (variable 1, inside the fold's own)."""
+    for _, t, depth in moves.walk(fold.args[2]):
+        if t.op in ("f", "fold") and not mentions(t, depth + 1) and any(u.op in ("f", "fold") for u in subterms(t)):
+            return t
+    return None
+
+
+def _largest_invariant(chain: Chain, root: Path) -> Path | None:
+    """The largest computed part under ``root`` (a build over columns) that does not mention the column."""
+    best: tuple[int, Path] | None = None
+    for path, t, depth in moves.walk(chain.at(root)):
+        if path and t.op == "f" and not any(mentions(t, v) for v in range(depth)):
+            size = sum(1 for _ in subterms(t))
+            if best is None or size > best[0]:
+                best = (size, path)
+    return best[1] if best else None
+
+
+def online(chain: Chain) -> None:
+    """Attention only: queries in tiles of tq on lanes, keys in tiles of tk, one merge of states for each tile of keys."""
+    nest = moves.inner_nest(chain)
+    if len(nest) < 2:
+        raise NotCovered("online: a result with an axis of queries and an axis of columns is due; use --schedule rows")
+    queries, columns = nest[-2:]
+    _to_states(chain, (*columns, 1))
+    chain.do("share-state", columns)
+    extent = chain.at(queries).args[0]
+    keys = chain.at((*columns, 0)).args[0]
+    if extent.op != "size" or keys.op != "size":
+        raise NotCovered("online: the numbers of queries and keys are sizes; use --schedule rows")
+    n, m = extent.data, keys.data
+    chain.tile(n, "tq", "bq")
+    chain.tile(m, "tk", "bk")
+    chain.do("split-build", queries, b=(0, Size("bq")), t=(0, Size("tq")))
+    row = (*queries, 3, 1)
+    state = (*row, 0)
+    chain.do("split-fold", state, "softmax", b=(0, Size("bk")), t=(0, Size("tk")))
+    _skip_dead_tiles(chain, state)
+    tile = (*state, 2)
+    _tile_of_keys(chain, tile)
+    chain.do("extensionality", row, 1)
+    chain.name(row, (1, 0, 0))
+    _stage_queries(chain, row)
+    moves.name_folds(chain)
+    moves.gamma_everywhere(chain)
+    chain.do("bind-axis", (*queries, 3), "lane")
+    moves.bind_leading(chain)
+
+
+def _to_states(chain: Chain, element: Path) -> None:
+    """The weighted sum over the keys as a fold of states; an unshifted softmax is shifted by its maximum first."""
+    fold = chain.at(element)
+    for params in ((), None):
+        try:
+            if params is None:
+                exponent = _exponent(fold)
+                chain.do("softmax-shift", element, T=(0, Fold("max", fold.args[0], exponent, fold.args[1])))
+            chain.do("softmax-online", element)
+            return
+        except RuleDoesNotApply:
+            continue
+    raise NotCovered("online: the DNF's element is not a softmax-weighted sum over keys; use --schedule rows")
+
+
+def _exponent(fold: Term) -> Term:
+    """S of a weighted sum  fold of (e^S / Z) * W."""
+    t = fold
+    for op, data, k in (("fold", "add", 2), ("f", "mul", 0), ("f", "div", 0), ("f", "exp", 0)):
+        if t.op != op or t.data != data:
+            raise RuleDoesNotApply("not a weighted sum of exponentials")
+        t = t.args[k]
+    return t
+
+
+def _skip_dead_tiles(chain: Chain, state: Path) -> None:
+    """Under a causal guard, tiles of keys that start after the last query of the tile have no visible key."""
+    inner = chain.at((*state, 2))
+    if not any(_is_causal(g) for g in _conjuncts(inner.args[1])):
+        return
+    last_row = Add(Mul(Var(2), Size("tq")), Size("tq"))  # under q, r, J: the first row after this tile of queries
+    visible = Lt(Mul(Var(0), Size("tk")), last_row)
+    chain.do("skip-tiles", state, "softmax", h=(1, visible))
+
+
+def _conjuncts(g: Term) -> list[Term]:
+    return [*_conjuncts(g.args[0]), *_conjuncts(g.args[1])] if g.op == "and" else [g]
+
+
+def _is_causal(g: Term) -> bool:
+    """k <= i, or k < i + c: a comparison of the key (under t) with the query."""
+    return g.op == "lt" and mentions(g.args[0], 0) and mentions(g.args[1], 2)
+
+
+def _tile_of_keys(chain: Chain, tile: Path) -> None:
+    """One tile: its scores once, its maximum, its weights once, its two sums."""
+    fold = chain.at(tile)
+    extent = fold.args[0]
+    score = (*tile, 2, 0)
+    chain.tabulate(score, 0, up(extent))
+    guarded = fold.args[1] is not TRUE
+    chain.do("tile-state", tile, guarded)
+    chain.name(tile, (0, 2, 0))  # the scores
+    tile = (*tile, 1)
+    chain.name(tile, (0,))  # the maximum
+    tile = (*tile, 1)
+    weight = (*tile, 1, 2)
+    chain.tabulate(weight, 0, up(extent, 3))
+    chain.tabulate((*tile, 2, 1, 2, 0), 0, up(extent, 4))
+    chain.name(tile, (1, 2, 0))  # the weights
+
+
+def _stage_queries(chain: Chain, row: Path) -> None:
+    """The tile's queries, read once: with lanes innermost in scratch, the vector loads become contiguous."""
+
+    def is_query(t: Term, ctx: Context) -> bool:
+        if t.op != "psi" or t.args[0].op != "in" or t.args[-1].op != "var":
+            return False
+        own = t.args[-1].data
+        between = len(ctx) - base
+        return 0 <= own < between and isinstance(ctx[-1 - own], Index) and not any(
+            mentions(x, v) for x in t.args[1:-1] for v in range(between)
+        )
+
+    base = len(chain.context(row))
+    path = chain.find(is_query, row)
+    if path is None:
+        return
+    read = chain.at(path)
+    chain.tabulate(path, read.args[-1].data, read.args[0].args[-1])
+    chain.name(row, (*path[len(row) :], 0))
+
+
+SCHEDULES = {"rows": rows, "online": online}

@@ -1,0 +1,260 @@
+"""The certificate: its file form, read strictly, and its digests.  Trusted; certificates are untrusted input.
+
+Canonical JSON (RFC 8785).  Exact field sets: an unknown field or version is an error.  Terms are one shared graph whose roots
+are named by number.  Nothing in a certificate is ever evaluated as code, and no text in it is shown as a claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import CertificateInvalid, DigestMismatch, IllFormed
+from ..term import Size, Term, canonical, dump, load
+
+SCHEMA = "moaproof/certificate/1"
+MAX_BYTES = 4 * 2**20
+CLASSES = ("I", "S", "R")
+DTYPES = ("float64", "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """``count`` tiles of ``tile`` cover ``extent``: a definition of the two new sizes, which no extent is too small for."""
+
+    extent: str
+    tile: str
+    count: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Apply ``rule`` at ``path`` (or restate the subterm as ``after`` under a law's name); ``before`` is the whole term's digest."""
+
+    path: tuple[int, ...]
+    before: str
+    kind: str
+    rule: str
+    params: tuple[Any, ...] = ()
+    backwards: bool = False
+    choose: tuple[tuple[str, int, Term], ...] = ()  # metavariable, number of arguments, body under that many binders
+    after: Term | None = None  # given: a restatement
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A shipped text: its file name, its target and dtype, and the SHA-256 of its bytes."""
+
+    file: str
+    target: str
+    dtype: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A derivation from a Spec to an ONF, with the kernels printed from it."""
+
+    name: str
+    trace: Any  # the captured graph, judged by ``trace.table``
+    spec: Term
+    dnf: Term
+    onf: Term
+    inputs: tuple[Term, ...]  # in the kernels' argument order
+    hypotheses: tuple[Term, ...]
+    tilings: tuple[Tiling, ...]
+    witness: Mapping[str, int]
+    steps: tuple[Step, ...]
+    rulebook: str
+    kernels: tuple[Kernel, ...] = field(default=())
+
+    def core(self) -> dict[str, Any]:
+        """The derivation core: everything but the kernels, whose headers name its digest."""
+        roots: list[Term] = []
+
+        def root(t: Term) -> int:
+            roots.append(t)
+            return len(roots) - 1
+
+        document = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "trace": self.trace,
+            "spec": root(self.spec),
+            "dnf": root(self.dnf),
+            "onf": root(self.onf),
+            "inputs": [root(t) for t in self.inputs],
+            "hypotheses": [root(t) for t in self.hypotheses],
+            "tilings": [[t.extent, t.tile, t.count] for t in self.tilings],
+            "witness": dict(self.witness),
+            "steps": [_step_json(s, root) for s in self.steps],
+            "rulebook": self.rulebook,
+        }
+        return {**document, "terms": dump(roots)}
+
+    def core_digest(self) -> str:
+        return hashlib.sha256(canonical(self.core())).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        kernels = [{"file": k.file, "target": k.target, "dtype": k.dtype, "sha256": k.sha256} for k in self.kernels]
+        return canonical({**self.core(), "core": self.core_digest(), "kernels": kernels}) + b"\n"
+
+
+def _step_json(s: Step, root: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"path": list(s.path), "before": s.before, "class": s.kind, "rule": s.rule}
+    if s.after is not None:
+        return {**row, "after": root(s.after)}
+    chosen = [[name, count, root(body)] for name, count, body in s.choose]
+    return {**row, "params": _lists(s.params), "backwards": s.backwards, "choose": chosen}
+
+
+def _lists(data: Any) -> Any:
+    return [_lists(x) for x in data] if isinstance(data, tuple) else data
+
+
+def _tuples(data: Any, where: str) -> Any:
+    if isinstance(data, list):
+        return tuple(_tuples(x, where) for x in data)
+    if data is None or isinstance(data, str) or type(data) is int:
+        return data
+    raise CertificateInvalid(f"{where}: a parameter is a {type(data).__name__}")
+
+
+# --- strict reading --------------------------------------------------------------------------------
+
+
+def parse(data: bytes) -> Certificate:
+    """The certificate in these bytes.  ``CertificateInvalid`` names the place; a digest that is off is ``DigestMismatch``."""
+    if len(data) > MAX_BYTES:
+        raise CertificateInvalid(f"the file has {len(data)} bytes; a certificate has at most {MAX_BYTES}")
+    try:
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=_no_repeats, parse_float=_no_float, parse_constant=_no_float)
+    except (UnicodeDecodeError, ValueError, RecursionError) as e:
+        raise CertificateInvalid(f"not JSON of a certificate: {e}") from None
+    fields = {"schema", "name", "trace", "spec", "dnf", "onf", "inputs", "hypotheses", "tilings", "witness", "steps", "rulebook",
+              "terms", "core", "kernels"}  # fmt: skip
+    d = _object(document, fields, "certificate")
+    if d["schema"] != SCHEMA:
+        raise CertificateInvalid(f"schema: {d['schema']!r:.60} is not {SCHEMA}")
+    roots = load(d["terms"])
+
+    def root(k: Any, where: str) -> Term:
+        if type(k) is not int or not 0 <= k < len(roots):
+            raise CertificateInvalid(f"{where}: {k!r:.20} is no root of terms")
+        return roots[k]
+
+    c = Certificate(
+        name=_name(d["name"], "name"),
+        trace=d["trace"],
+        spec=root(d["spec"], "spec"),
+        dnf=root(d["dnf"], "dnf"),
+        onf=root(d["onf"], "onf"),
+        inputs=tuple(root(k, "inputs") for k in _list(d["inputs"], "inputs", 16)),
+        hypotheses=tuple(root(k, "hypotheses") for k in _list(d["hypotheses"], "hypotheses", 32)),
+        tilings=tuple(_tiling(row) for row in _list(d["tilings"], "tilings", 8)),
+        witness=_witness(d["witness"]),
+        steps=tuple(_step(s, k, root) for k, s in enumerate(_list(d["steps"], "steps", 500))),
+        rulebook=_digest(d["rulebook"], "rulebook"),
+        kernels=tuple(_kernel(k) for k in _list(d["kernels"], "kernels", 16)),
+    )
+    if c.core_digest() != _digest(d["core"], "core"):
+        raise DigestMismatch("core: the derivation is not the one whose digest is stated")
+    if c.to_bytes() != data:
+        raise DigestMismatch("the bytes are not the canonical form of the certificate that they describe")
+    return c
+
+
+def _no_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    if len({k for k, _ in pairs}) != len(pairs):
+        raise ValueError("a field is given twice")
+    return dict(pairs)
+
+
+def _no_float(text: str) -> Any:
+    raise ValueError(f"{text} is no integer")
+
+
+def _object(d: Any, fields: set[str], where: str) -> dict[str, Any]:
+    if not isinstance(d, dict):
+        raise CertificateInvalid(f"{where}: an object is due")
+    for k in d:
+        if k not in fields:
+            raise CertificateInvalid(f"{where}: unknown field {k!r:.40}")
+    missing = fields - set(d)
+    if missing:
+        raise CertificateInvalid(f"{where}: missing {', '.join(sorted(missing))}")
+    return d
+
+
+def _list(d: Any, where: str, most: int) -> list[Any]:
+    if not isinstance(d, list) or len(d) > most:
+        raise CertificateInvalid(f"{where}: a list of at most {most} is due")
+    return d
+
+
+def _name(d: Any, where: str) -> str:
+    if not isinstance(d, str) or not d.isascii() or not d.replace("-", "_").isidentifier() or len(d) > 60:
+        raise CertificateInvalid(f"{where}: {d!r:.60} is no name")
+    return d
+
+
+def _digest(d: Any, where: str) -> str:
+    if not isinstance(d, str) or len(d) != 64 or not set(d) <= set("0123456789abcdef"):
+        raise CertificateInvalid(f"{where}: a SHA-256 in hexadecimal is due")
+    return d
+
+
+def _tiling(row: Any) -> Tiling:
+    if not isinstance(row, list) or len(row) != 3:
+        raise CertificateInvalid("tilings: [extent, tile, count] is due")
+    for name in row:
+        if not isinstance(name, str):
+            raise CertificateInvalid("tilings: names of sizes are due")
+        try:
+            Size(name)
+        except IllFormed:
+            raise CertificateInvalid("tilings: names of sizes are due") from None
+    return Tiling(*row)
+
+
+def _witness(d: Any) -> dict[str, int]:
+    if not isinstance(d, dict) or len(d) > 64 or not all(type(v) is int and 0 <= v <= 10**6 for v in d.values()):
+        raise CertificateInvalid("witness: sizes as natural numbers are due")
+    return d
+
+
+def _step(s: Any, number: int, root: Any) -> Step:
+    where = f"step {number}"
+    common = {"path", "before", "class", "rule"}
+    restated = isinstance(s, dict) and "after" in s
+    d = _object(s, common | ({"after"} if restated else {"params", "backwards", "choose"}), where)
+    path = _list(d["path"], f"{where}: path", 200)
+    if not all(type(k) is int and 0 <= k < 20 for k in path):
+        raise CertificateInvalid(f"{where}: path: argument numbers are due")
+    if d["class"] not in CLASSES:
+        raise CertificateInvalid(f"{where}: class: one of {', '.join(CLASSES)} is due")
+    start = (tuple(path), _digest(d["before"], f"{where}: before"), d["class"], _name(d["rule"], f"{where}: rule"))
+    if restated:
+        return Step(*start, after=root(d["after"], where))
+    if not isinstance(d["backwards"], bool):
+        raise CertificateInvalid(f"{where}: backwards: true or false is due")
+    chosen = []
+    for row in _list(d["choose"], f"{where}: choose", 16):
+        if not isinstance(row, list) or len(row) != 3 or type(row[1]) is not int or not 0 <= row[1] <= 16:
+            raise CertificateInvalid(f"{where}: choose: [metavariable, arguments, body] is due")
+        chosen.append((_name(row[0], where), row[1], root(row[2], where)))
+    params = tuple(_tuples(x, where) for x in _list(d["params"], f"{where}: params", 8))
+    return Step(*start, params=params, backwards=d["backwards"], choose=tuple(chosen))
+
+
+def _kernel(k: Any) -> Kernel:
+    d = _object(k, {"file", "target", "dtype", "sha256"}, "kernels")
+    file = d["file"]
+    if not isinstance(file, str) or not file.endswith(".py") or not file[:-3].isidentifier() or not file.isascii() or len(file) > 80:
+        raise CertificateInvalid(f"kernels: {file!r:.60} is no name of a kernel file")
+    if d["target"] != "cpu" or d["dtype"] not in DTYPES:
+        raise CertificateInvalid("kernels: target cpu and dtype float64 or float32 are due")
+    return Kernel(file, d["target"], d["dtype"], _digest(d["sha256"], "kernels"))

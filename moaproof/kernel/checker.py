@@ -1,0 +1,241 @@
+"""The replay judge: a certificate's derivation, re-checked from its bytes.  Trusted.
+
+In order: the hypotheses are satisfiable and the tilings are definitions; the Spec is defined; every step is applied and judged;
+the chain passes through the DNF and ends at the ONF; the ONF is defined as a whole; and the two ends agree at random points in
+finite fields, evaluated as they stand.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import CertificateInvalid, DigestMismatch, IllFormed, JudgesDisagree, MoaproofError, Refuted
+from ..operators import MOA, typeof
+from ..semantics import Fields, Numbers, evaluate, meaning
+from ..term import ONE, ZERO, Int, Le, Lt, Mul, Size, Sub, Term, subterms
+from .bits import Deciders
+from .certificate import Certificate, Step, Tiling
+from .integers import Tally
+from .rules import Pair, rewrite
+from .step import Checker, locate
+
+Rulebook = Callable[[str, tuple[Any, ...]], Pair]  # (id, parameters) -> the two patterns
+
+
+@dataclass
+class StepReport:
+    """What judging one step found."""
+
+    rule: str
+    kind: str
+    z3: Tally
+    sympy: Tally
+    normaliser: Tally
+
+
+@dataclass
+class Report:
+    """What the replay of a derivation found; made only by ``replay``, and only when everything was proved."""
+
+    name: str
+    core: str
+    spec: str
+    steps: list[StepReport] = field(default_factory=list)
+    z3: Tally = field(default_factory=Tally)
+    sympy: Tally = field(default_factory=Tally)
+    normaliser: Tally = field(default_factory=Tally)
+
+    def classes(self) -> dict[str, int]:
+        return {c: sum(s.kind == c for s in self.steps) for c in "ISR"}
+
+
+def tiling_facts(t: Tiling) -> list[Term]:
+    """t > 0 and (b-1)*t < s <= b*t."""
+    s, tile, count = Size(t.extent), Size(t.tile), Size(t.count)
+    return [Lt(ZERO, tile), Lt(Mul(Sub(count, ONE), tile), s), Le(s, Mul(count, tile))]
+
+
+def facts_of(c: Certificate) -> list[Term]:
+    """The hypotheses and the tilings, after seeing that the tilings only define and that the hypotheses can hold."""
+    own = sizes_of([c.spec, *c.inputs, *c.hypotheses])
+    for h in c.hypotheses:
+        if h.free or typeof(h).sort != "bool" or any(u.op in ("in", "flat", "psi") for u in subterms(h)):
+            raise CertificateInvalid(f"hypotheses: {h!r:.80} is not a statement about sizes")
+    new: set[str] = set()
+    for t in c.tilings:
+        if t.extent not in own or {t.tile, t.count} & (own | new) or t.tile == t.count:
+            raise CertificateInvalid(f"tilings: {t.tile} and {t.count} must be new sizes and {t.extent} one of the Spec's")
+        new |= {t.tile, t.count}
+    stray = sizes_of([c.onf, c.dnf]) - own - new
+    if stray:
+        raise CertificateInvalid(f"sizes without a meaning: {', '.join(sorted(stray))}")
+    facts = [*c.hypotheses, *(f for t in c.tilings for f in tiling_facts(t))]
+    _satisfiable(facts, c.witness, own | new)
+    return facts
+
+
+def _satisfiable(facts: Sequence[Term], witness: Any, names: set[str]) -> None:
+    if set(witness) != names:
+        raise CertificateInvalid("witness: one value for each size is due")
+    algebra = Numbers(witness, {})
+    for f in facts:
+        if not meaning(f, (), (), (), algebra):
+            raise Refuted(f"witness: it does not satisfy the hypothesis {f!r:.120}")
+
+
+def vacuous(c: Certificate, deciders: Deciders) -> list[str]:
+    """Sizes that the witness shows below 2 or equal to another although the hypotheses allow more; empty if it is a fair one."""
+    facts, poor = facts_of(c), []
+    names = sorted(sizes_of([c.spec, *c.inputs]))
+    prove = deciders.integers.holds
+    for k, a in enumerate(names):
+        if c.witness[a] < 2 and not prove(facts, Lt(Size(a), Int(2))):
+            poor.append(f"{a} = {c.witness[a]}")
+        for b in names[:k]:
+            if c.witness[a] == c.witness[b] and not (prove(facts, Le(Size(a), Size(b))) and prove(facts, Le(Size(b), Size(a)))):
+                poor.append(f"{a} = {b}")
+    return poor
+
+
+def sizes_of(terms: Sequence[Term]) -> set[str]:
+    return {u.data for t in terms for u in subterms(t) if u.op == "size"}
+
+
+def is_dnf(t: Term) -> bool:
+    """A nest of builds over one scalar, whose only arrays are inputs: no operator of the calculus, no let, no other array."""
+    while t.op == "build":
+        t = t.args[1]
+    inner = list(subterms(t))
+    arrays = {"build", "tiles", "let", *MOA}
+    return not any(u.op in arrays for u in inner) and all(u.args[0].op == "in" for u in inner if u.op == "psi")
+
+
+def replay(c: Certificate, rulebook: Rulebook, deciders: Deciders | None = None, progress: Callable[[int], None] | None = None) -> Report:
+    """Re-check a derivation.  Returns only if everything is proved; the errors name the step."""
+    deciders = deciders or Deciders()
+    _consistent_inputs(c)
+    facts = facts_of(c)
+    poor = vacuous(c, deciders)
+    if poor:
+        raise CertificateInvalid(f"witness: {', '.join(poor)}, though the hypotheses allow more")
+    checker = Checker(facts, deciders)
+    report = Report(c.name, c.core_digest(), c.spec.digest)
+    _place("Spec", lambda: checker.check_defined(c.spec))
+    term, chain, through = c.spec, [c.spec], c.spec is c.dnf
+    for number, s in enumerate(c.steps):
+        before = (deciders.integers.tally.row(), deciders.sympy.row(), deciders.normaliser.row())
+        judged = _place(f"step {number} ({s.rule})", lambda s=s, term=term: apply(checker, s, term, rulebook))  # type: ignore[misc]
+        after = (deciders.integers.tally.row(), deciders.sympy.row(), deciders.normaliser.row())
+        spent = [Tally(*(y - x for x, y in zip(a, b, strict=True))) for a, b in zip(before, after, strict=True)]
+        report.steps.append(StepReport(s.rule, judged.kind, *spent))
+        term = judged.after
+        chain.append(term)
+        if not through and judged.kind != "I":
+            raise Refuted(f"step {number} ({s.rule}): class {judged.kind} before the DNF; psi-reduction is class I only")
+        through = through or term is c.dnf
+        if progress:
+            progress(number)
+    if not through or not is_dnf(c.dnf):
+        raise DigestMismatch("dnf: the chain does not pass through it, or it is no denotational normal form")
+    if term is not c.onf:
+        raise DigestMismatch("onf: the chain ends at another term")
+    _place("ONF", lambda: checker.check_defined(c.onf))
+    _place("random points", lambda: _agree_at_points(c, chain))
+    report.z3, report.sympy, report.normaliser = deciders.integers.tally, deciders.sympy, deciders.normaliser
+    return report
+
+
+def apply(checker: Checker, s: Step, term: Term, rulebook: Rulebook) -> Any:
+    """The judged next term of one step."""
+    if s.before != term.digest:
+        raise DigestMismatch("before: the step starts from another term than the chain has reached")
+    old, here = locate(term, s.path, checker.facts)
+    if s.after is not None:
+        new = s.after
+    else:
+        choose = {name: (count, body) for name, count, body in s.choose}
+        new = rewrite(rulebook(s.rule, s.params), old, here.ctx, choose, s.backwards)
+    if new.free > len(here.ctx):
+        raise IllFormed("the new term mentions a variable that is not bound there")
+    judged = checker.judge(term, s.path, old, new, here)
+    if judged.kind == "R" and s.kind != "R":
+        raise Refuted(f"class {s.kind} is expected, {judged.kind} was found")
+    return judged
+
+
+def _place(where: str, act: Callable[[], Any]) -> Any:
+    """Run ``act``; every error names the place."""
+    try:
+        return act()
+    except IllFormed as e:
+        raise CertificateInvalid(f"{where}: {e}") from None
+    except RecursionError:
+        raise CertificateInvalid(f"{where}: nested too deep") from None
+    except MoaproofError as e:
+        e.args = (f"{where}: {e.args[0]}", *e.args[1:])
+        raise
+
+
+def _consistent_inputs(c: Certificate) -> None:
+    """Each input has one sort and shape everywhere, closed, and is in the argument list."""
+    listed: dict[str, Term] = {}
+    for t in c.inputs:
+        if t.op != "in" or t.data[0] in listed:
+            raise CertificateInvalid("inputs: distinct inputs are due")
+        if any(u.op not in ("in", "size", "int", "iadd", "imul") for u in subterms(t)):
+            raise CertificateInvalid(f"inputs: the extents of {t.data[0]} are not sizes")
+        listed[t.data[0]] = t
+    if set(listed) & sizes_of([c.spec, c.onf]):
+        raise CertificateInvalid("inputs: an input and a size have the same name")
+    terms = [c.spec, c.dnf, c.onf, *(s.after for s in c.steps if s.after is not None)]
+    for u in (u for t in terms for u in subterms(t)):
+        if u.op == "in" and listed.get(u.data[0]) is not u:
+            raise CertificateInvalid(f"inputs: {u.data[0]} is used with another sort or shape, or not listed")
+
+
+def _agree_at_points(c: Certificate, chain: Sequence[Term]) -> None:
+    """Spec, DNF and ONF give equal elements at random points of the fields: a second look that shares no normal form."""
+    rng = random.Random(int(c.spec.digest[:8], 16))
+    for _ in range(2):
+        sizes = small_sizes(c, rng)
+        if sizes is None:
+            return
+        algebra = Fields(sizes, random_inputs(c.inputs, sizes, rng))
+        found = []
+        for t in (c.spec, c.dnf, c.onf):
+            try:
+                found.append(evaluate(t, algebra))
+            except ZeroDivisionError:
+                break  # a sum of exponentials may vanish in a finite field; another point is taken
+        if any(f != found[0] for f in found):
+            raise JudgesDisagree("the two ends of the chain differ at a random point although every step was proved")
+
+
+def small_sizes(c: Certificate, rng: random.Random) -> dict[str, int] | None:
+    """Small sizes that satisfy the hypotheses, found by trying; None if none are found."""
+    own = sorted(sizes_of([c.spec, *c.inputs, *c.hypotheses]))
+    for _ in range(4000):
+        sizes = {name: rng.choice((1, 2, 2, 3)) for name in own}
+        for t in c.tilings:
+            sizes[t.tile] = rng.choice((1, 2, 2, 3))
+            sizes[t.count] = -(-sizes[t.extent] // sizes[t.tile])
+        if all(meaning(h, (), (), (), Numbers(sizes, {})) for h in c.hypotheses):
+            return sizes
+    return None
+
+
+def random_inputs(inputs: Sequence[Term], sizes: dict[str, int], rng: random.Random) -> dict[str, list[Any]]:
+    """Field elements for real inputs, truth values for masks, row-major."""
+    made: dict[str, list[Any]] = {}
+    for t in inputs:
+        total = 1
+        for s in t.args:
+            total *= meaning(s, (), (), (), Numbers(sizes, {}))
+        if t.data[1] == "bool":
+            made[t.data[0]] = [rng.random() < 0.6 for _ in range(total)]
+        else:
+            made[t.data[0]] = [(x % Fields.P, x % Fields.Q) for x in (rng.randrange(10**12) for _ in range(total))]
+    return made

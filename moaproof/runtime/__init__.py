@@ -1,0 +1,1 @@
+"""Loading and launching certified kernels, and the PyTorch entry."""

@@ -1,0 +1,1 @@
+"""Strategies, oracles and profiles for property tests of attention kernels."""

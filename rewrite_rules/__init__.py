@@ -1,0 +1,60 @@
+"""The laws, one file a family, each to be read as a chapter; ``rulebook()`` collects them.
+
+A law is data and is not trusted: the checker judges the two terms of every step whatever the law says.  Still each law is proved
+for all sizes, at each of its sample parameters, by the project's tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from moaproof.errors import RuleDoesNotApply
+from moaproof.kernel.rules import Pair, Rule
+from moaproof.term import canonical, dump
+
+from . import indexing, layout, operators, online, sharing, structure
+
+FAMILIES = (indexing, structure, operators, layout, sharing, online)
+
+
+def rules() -> dict[str, Rule]:
+    """Every law by its id, in reading order."""
+    found: dict[str, Rule] = {}
+    for family in FAMILIES:
+        for rule in family.RULES:
+            if rule.id in found:
+                raise ValueError(f"two laws are called {rule.id}")
+            found[rule.id] = rule
+    return found
+
+
+_RULES = rules()
+
+
+def lookup(rule: str, params: tuple[Any, ...]) -> Pair:
+    """The patterns of a law at some parameters; ``RuleDoesNotApply`` if there is no such law or they do not fit."""
+    if rule not in _RULES:
+        raise RuleDoesNotApply(f"there is no law called {rule!r:.60}; moaproof rules lists them")
+    try:
+        return _RULES[rule].schema(*params)
+    except (TypeError, ValueError, IndexError, KeyError) as e:
+        raise RuleDoesNotApply(f"{rule}: the parameters {params!r:.80} do not fit: {e}") from None
+
+
+def document() -> dict[str, Any]:
+    """The rulebook as JSON: every law with its text, source, conditions, and patterns at its sample parameters."""
+    rows = []
+    for r in _RULES.values():
+        pairs = [[_lists(p), dump(r.schema(*p))] for p in r.samples]
+        rows.append({"id": r.id, "law": r.law, "source": r.source, "class": r.kind, "when": list(r.when), "samples": pairs})
+    return {"schema": "moaproof/rulebook/1", "rules": rows}
+
+
+def digest() -> str:
+    """SHA-256 of the rulebook's canonical JSON: what a certificate names."""
+    return hashlib.sha256(canonical(document())).hexdigest()
+
+
+def _lists(data: Any) -> Any:
+    return [_lists(x) for x in data] if isinstance(data, tuple) else data

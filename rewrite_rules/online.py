@@ -1,0 +1,186 @@
+"""Laws of real algebra for softmax: they keep the value over the reals and change bits.  Class R.
+
+A(k) stands for a summand, S(k) for a score, g(k) for the visibility of key k.  A softmax state (m, l, o) has the weight l*e^m and the
+value o*e^m; states merge by adding both (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022).  A row with no visible key is
+Empty, and its quotient is 0.
+"""
+
+from __future__ import annotations
+
+from moaproof.kernel.rules import Generic, M, Pair, Rule
+from moaproof.term import (
+    ZERO, Add, And, Build, F, Fold, Le, Lt, Mul, Psi, Real, Size, Sub, Term, Var, Where, tile_extent,
+)  # fmt: skip
+
+from ._generic import function
+
+N, D = M("n"), M("d")
+G = M("g", Var(0))
+S, W, E = M("S", Var(0)), M("W", Var(0)), M("E", Var(0))
+ONE_REAL = Real(1)
+
+
+def State(m: Term, l: Term, o: Term) -> Term:  # noqa: E741
+    return Term("state", None, (m, l, o))
+
+
+def Quotient(state: Term) -> Term:
+    return Term("quotient", None, (state,))
+
+
+def _distribute() -> Pair:
+    z = M("Z")
+    weighted = Fold("add", N, F("mul", F("div", E, z), W), G)
+    return weighted, F("div", Fold("add", N, F("mul", E, W), G), z)
+
+
+def _shift() -> Pair:
+    top = M("T")
+    plain = lambda s: Fold("add", N, F("exp", s), G)  # noqa: E731
+    left = Fold("add", N, F("mul", F("div", F("exp", S), plain(S)), W), G)
+    moved = F("sub", S, top)
+    return left, Fold("add", N, F("mul", F("div", F("exp", moved), plain(moved)), W), G)
+
+
+def _softmax_row(o: Term) -> Pair:
+    """One row times one column of V: the two passes over the keys that softmax asks for, as one fold of states."""
+    top = Fold("max", N, S, G)
+    moved = F("sub", S, top)
+    total = Fold("add", N, F("exp", moved), G)
+    weights = F("div", F("exp", moved), total)
+    return Fold("add", N, F("mul", weights, W), G), Quotient(Fold("softmax", N, State(S, ONE_REAL, o), G))
+
+
+def _state_rows() -> Pair:
+    """[c < d] of a quotient whose states differ in o alone: the states share m and l."""
+    each = Quotient(Fold("softmax", N, State(S, M("L", Var(0)), M("W", Var(0), Var(1))), G))
+    row = State(S, M("L", Var(0)), Build(D, M("W", Var(1), Var(0))))
+    shared = Quotient(Fold("softmax", N, row, G))
+    return Build(D, each), shared
+
+
+def _split(monoid: str) -> Pair:
+    b, t = M("b"), M("t")
+    k = Add(Mul(Var(1), t), Var(0))
+    inner = Fold(monoid, tile_extent(N, t, Var(0)), M("X", k), M("g", k))
+    return Fold(monoid, N, M("X", Var(0)), G), Fold(monoid, b, inner)
+
+
+def _tile_state(guarded: bool) -> Pair:
+    """A tile of keys: its maximum, then its sums: two passes over scores that are in reach.
+
+    ``guarded``: a weight that the guard hides is written as 0, so that the weights may be named before the sums.
+    """
+    top = Fold("max", N, S, G)
+    weight = F("exp", F("sub", S, top))
+    if guarded:
+        weight = Where(G, weight, Real(0))
+    sums = Build(D, Fold("add", N, F("mul", weight, M("W", Var(0), Var(1))), G))
+    left = Fold("softmax", N, State(S, ONE_REAL, Build(D, M("W", Var(1), Var(0)))), G)
+    return left, State(top, Fold("add", N, weight, G), sums)
+
+
+def _skip_tiles(monoid: str) -> Pair:
+    return Fold(monoid, N, M("X", Var(0)), G), Fold(monoid, N, M("X", Var(0)), And(M("h", Var(0)), G))
+
+
+# --- the instances in which they are proved --------------------------------------------------------
+
+
+def _row_metas() -> dict[str, tuple[int, Term]]:
+    n = Size("n")
+    return {"n": (0, n), "g": function("G", (n,), "bool"), "S": function("S", (n,)), "W": function("W", (n,))}
+
+
+def _with_columns() -> dict[str, tuple[int, Term]]:
+    n, d = Size("n"), Size("d")
+    return {**_row_metas(), "d": (0, d), "W": function("W", (n, d)), "L": (1, ONE_REAL)}
+
+
+def _split_generic(monoid: str) -> Generic:
+    n, b, t = Size("n"), Size("b"), Size("t")
+    element = function("F", (n,))[1]
+    x = State(element, ONE_REAL, element) if monoid == "softmax" else element
+    metas = {"n": (0, n), "b": (0, b), "t": (0, t), "g": function("G", (n,), "bool"), "X": (1, x)}
+    tiling = (Lt(ZERO, t), Le(n, Mul(b, t)), Lt(Mul(Sub(b, Term("int", 1)), t), n))
+    return Generic(metas=metas, conditions=tiling)
+
+
+def _skip_generic(monoid: str) -> Generic:
+    """Tiles of keys under a causal mask: a tile that starts after row i has no visible key."""
+    b, t, i, n = Size("b"), Size("t"), Size("i"), Size("n")
+    k = Add(Mul(Var(1), t), Var(0))
+    read = Psi(Term("in", ("F", "real"), (n,)), k)
+    leaf = State(read, ONE_REAL, read) if monoid == "softmax" else read
+    tile = Fold(monoid, tile_extent(n, t, Var(0)), leaf, Le(k, i))
+    metas = {"n": (0, b), "g": (1, Term("true")), "h": (1, Le(Mul(Var(0), t), i)), "X": (1, tile)}
+    tiling = (Lt(ZERO, t), Le(n, Mul(b, t)), Lt(Mul(Sub(b, Term("int", 1)), t), n))
+    return Generic(metas=metas, conditions=tiling)
+
+
+RULES = (
+    Rule(
+        id="distribute-division",
+        law="sum_k (E(k) / Z) * W(k)  ==>  (sum_k E(k) * W(k)) / Z, Z free of k",
+        source="field; FlashAttention's deferred normalisation",
+        when=("Z is not 0",),
+        kind="R",
+        schema=_distribute,
+        generic=lambda: Generic(metas={**_row_metas(), "E": function("E", (Size("n"),)), "Z": (0, F("exp", Term("in", ("z", "real"))))}),
+        library=True,
+    ),
+    Rule(
+        id="softmax-shift",
+        law="sum_k e^S(k) / (sum_k e^S(k)) * W(k)  ==>  sum_k e^(S(k)-T) / (sum_k e^(S(k)-T)) * W(k), T free of k",
+        source="e^(x-T) = e^x e^-T; for any T, the maximum is one choice",
+        kind="R",
+        schema=_shift,
+        generic=lambda: Generic(metas={**_row_metas(), "T": (0, Term("in", ("t", "real")))}),
+    ),
+    Rule(
+        id="softmax-online",
+        law="sum_k e^(S-M) / (sum_k e^(S-M)) * W, M = max_k S  ==>  quotient of fold (+) over k of (S(k), 1, W(k))",
+        source="Milakov & Gimelshein 2018; moa-calculus 2.5",
+        kind="R",
+        schema=lambda: _softmax_row(W),
+        generic=lambda: Generic(metas=_row_metas()),
+    ),
+    Rule(
+        id="share-state",
+        law="[c < d] quotient of fold (+) of (S, L, W(k, c))  ==>  quotient of fold (+) of (S, L, [c < d] W(k, c))",
+        source="the columns share m and l; a state's value is an array, cell by cell",
+        kind="I",
+        schema=_state_rows,
+        generic=lambda: Generic(metas=_with_columns()),
+    ),
+    Rule(
+        id="split-fold",
+        law="fold k < n (g) of X(k)  ==>  fold J < b of fold t < min(T, n - J*T) (g) of X(J*T + t)",
+        source="associativity; the elements keep their order (of max every bit is kept)",
+        when=("T > 0", "n <= b*T", "(b-1)*T < n"),
+        kind="R",
+        schema=_split,
+        samples=(("add",), ("max",), ("softmax",)),
+        generic=_split_generic,
+    ),
+    Rule(
+        id="tile-state",
+        law="fold (+) t < n (g) of (S, 1, W)  ==>  (M, sum_t e^(S-M), [c] sum_t e^(S-M) W), M = max_t S",
+        source="the homomorphism of moa-calculus 2.5 on one tile: two passes inside, one merge outside",
+        kind="R",
+        schema=_tile_state,
+        samples=((False,), (True,)),
+        generic=lambda guarded: Generic(metas=_with_columns()),
+    ),
+    Rule(
+        id="skip-tiles",
+        law="fold J < b of X(J)  ==>  fold J < b (h(J)) of X(J)",
+        source="a tile without a visible key is the identity of the monoid",
+        when=("T > 0", "n <= b*T", "(b-1)*T < n"),
+        kind="R",
+        schema=_skip_tiles,
+        samples=(("add",), ("max",), ("softmax",)),
+        generic=_skip_generic,
+    ),
+)
+
