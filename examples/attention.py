@@ -2,8 +2,9 @@
 
 Letters: n queries, m keys, dk and dv head sizes, b batch, h query heads, g key heads, r query heads for each of them.
 
-Without a declaration q, k, v are (b, h, n, dk), (b, h, m, dk), (b, h, m, dv), a ``mask`` is boolean and broadcasts to
-(b, h, n, m), and a ``scale`` is a number.  A docstring line declares other shapes: a name is a size, ``#n`` may be n or 1.
+Without a declaration q, k, v are (b, h, n, dk), (b, h, m, dk), (b, h, m, dv); a ``mask`` is boolean and broadcasts to
+(b, h, n, m), and a ``scale`` is a number.  A docstring line declares other shapes: a name is a size, and ``#n`` is n or 1.
+A parameter with a default is fixed at it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -68,22 +69,22 @@ def gqa_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """PyTorch's own function: the Spec of ``attention``."""
-    return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    return scaled_dot_product_attention(q, k, v, scale=scale)
 
 
 def sdpa_default(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The Spec of ``scaled_attention``."""
-    return F.scaled_dot_product_attention(q, k, v)
+    return scaled_dot_product_attention(q, k, v)
 
 
 def sdpa_causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """The Spec of ``causal_attention``: aligned top left, also for more keys than queries."""
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
 
 def sdpa_masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
     """The Spec of ``masked_attention``, without its deviation: a row with no visible key is 0."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
 def sdpa_gqa(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -93,7 +94,27 @@ def sdpa_gqa(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     k: (b, g, m, dk)
     v: (b, g, m, dv)
     """
-    return F.scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=True)
+    return scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=True)
+
+
+def sdpa_gqa_causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Grouped heads, query i sees key j when j <= i.
+
+    q: (b, h = g*r, n, dk)
+    k: (b, g, m, dk)
+    v: (b, g, m, dv)
+    """
+    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+
+
+def sdpa_gqa_masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Grouped heads under a mask that broadcasts.
+
+    q: (b, h = g*r, n, dk)
+    k: (b, g, m, dk)
+    v: (b, g, m, dv)
+    """
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
 
 
 def one_head(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
@@ -120,9 +141,9 @@ def unshifted_softmax(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return (e / e.sum(-1, keepdim=True)) @ v  # (b, h, n, dv)
 
 
-def windowed_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Causal, and no further back than 128 keys."""
+def windowed_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int = 128) -> Tensor:
+    """Causal, and no further back than a window, which is fixed at its default."""
     scores = (q @ k.mT) * scale  # (b, h, n, m)
     i, j = torch.arange(q.shape[-2])[:, None], torch.arange(k.shape[-2])[None, :]
-    seen = (j <= i) & (i - j < 128)  # (n, m)
+    seen = (j <= i) & (i - j < window)  # (n, m)
     return scores.masked_fill(~seen, -math.inf).softmax(-1) @ v  # (b, h, n, dv)

@@ -172,7 +172,7 @@ def _typeof(t: Term, ctx: Context) -> Type:
             inner_ctx = (*ctx, Index(a[0]))
             scalar(a[1], inner_ctx, "bool")
             body = typeof(a[2], inner_ctx)
-            allowed = {"softmax": ("state",), "max": ("real", "opt")}.get(t.data, ("real", "opt"))
+            allowed = {"softmax": ("state",), "max": ("real", "opt")}.get(t.data, ("real",))
             need(body.sort in allowed, f"fold {t.data}: its element is a {body.sort}")
             return Type({"softmax": "state", "max": "opt"}.get(t.data, "real"), _outside(body).shape)
         case "state":

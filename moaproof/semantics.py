@@ -26,7 +26,12 @@ EMPTY: None = None  # the maximum of nothing, and the state of no keys
 
 
 class Algebra(Protocol):
-    """The interpretation of scalars.  ``fold`` gets the guard and the element as functions of the index."""
+    """The interpretation of scalars.  ``fold`` gets the guard and the element as functions of the index.
+
+    ``cells`` keeps the cells of closed arrays, for algebras whose scalars are values; None where they are terms.
+    """
+
+    cells: dict[tuple[Term, tuple[Scalar, ...]], Scalar] | None
 
     def integer(self, value: int) -> Scalar: ...
     def size(self, name: str) -> Scalar: ...
@@ -76,6 +81,14 @@ def environment(ctx: Context, indices: Sequence[Scalar], algebra: Algebra) -> En
 
 def meaning(t: Term, at: tuple[Scalar, ...], ctx: Context, env: Env, algebra: Algebra) -> Scalar:
     """The scalar of ``t`` at the full index ``at`` (of a state: its value part at ``at``)."""
+    if at and not t.free and algebra.cells is not None:  # a cell of a closed array is the same wherever the array stands
+        if (t, at) not in algebra.cells:
+            algebra.cells[t, at] = _meaning(t, at, (), (), algebra)
+        return algebra.cells[t, at]
+    return _meaning(t, at, ctx, env, algebra)
+
+
+def _meaning(t: Term, at: tuple[Scalar, ...], ctx: Context, env: Env, algebra: Algebra) -> Scalar:
     A, a = algebra, t.args
     here = lambda u, i=(): meaning(u, i, ctx, env, A)  # noqa: E731
     match t.op:
@@ -173,6 +186,7 @@ class Concrete:
 
     def __init__(self, sizes: Mapping[str, int], inputs: Mapping[str, Sequence[Scalar]]):
         self.sizes, self.inputs = sizes, inputs
+        self.cells: dict[tuple[Term, tuple[Scalar, ...]], Scalar] | None = {}
 
     def integer(self, value: int) -> int:
         return value
@@ -286,7 +300,7 @@ _FLOAT: dict[str, Callable[..., float]] = {
 
 class Fields(Concrete):
     """Exact algebra: pairs (value mod p, value mod q) with primes q | p-1, and exp(x) = w^x, so that
-    exp(a+b) = exp(a) exp(b) holds exactly.  A result of exp, and a quotient, has no residue mod q: it may not be an
+    exp(a+b) = exp(a) exp(b) holds exactly.  A result of exp has no residue mod q: it may not be an
     exponent.  ``sqrt`` is an arbitrary but fixed function of its argument, and so is ``max`` of its two when a seed is
     given: the algebra must not care which.  Without a seed ``max`` is the greater residue, a total order.
     """
@@ -310,12 +324,12 @@ class Fields(Concrete):
         match name:
             case "exp":
                 if args[0][1] is None:
-                    raise IllFormed("an exponential or a quotient stands in an exponent")
+                    raise IllFormed("an exponential stands in an exponent")
                 return pow(self.W, args[0][1], self.P), None
             case "div":
                 if args[1][0] == 0:
                     raise ZeroDivisionError("a divisor is 0 in this field")
-                return args[0][0] * pow(args[1][0], -1, self.P) % self.P, None
+                return args[0][0] * pow(args[1][0], -1, self.P) % self.P, self._divide(args[0][1], args[1][1])
             case "max":
                 return max(args, key=lambda x: x[0]) if self.seed is None else args[self._mix(*args) & 1]
             case "sqrt":
@@ -325,6 +339,9 @@ class Fields(Concrete):
                 return self._both(lambda x: -x, args)
         act = {"add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y}[name]
         return self._both(act, args)
+
+    def _divide(self, x: int | None, y: int | None) -> int | None:
+        return None if x is None or not y else x * pow(y, -1, self.Q) % self.Q
 
     def _both(self, act: Callable[..., int], args: Sequence[Scalar]) -> Scalar:
         second = None if any(x[1] is None for x in args) else act(*(x[1] for x in args)) % self.Q

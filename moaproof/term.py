@@ -180,16 +180,17 @@ class Term:
     """One shared, immutable node.  Build it with the functions below or with ``Term(op, data, args)``.
 
     Attributes: ``op``; ``data``; ``args``; ``free``, the number of enclosing binders that it may refer to (0 is
-    closed); ``depth``.
+    closed); ``depth``; ``fresh``, a number above those of all free symbols ``x`` in it.
     """
 
-    __slots__ = ("__weakref__", "_digest", "args", "data", "depth", "free", "op")
+    __slots__ = ("__weakref__", "_digest", "args", "data", "depth", "free", "fresh", "op")
     _pool: weakref.WeakValueDictionary[tuple[Any, ...], Term] = weakref.WeakValueDictionary()
     op: str
     data: Data
     args: tuple[Term, ...]
     free: int
     depth: int
+    fresh: int
     _digest: str | None
 
     def __new__(cls, op: str, data: Data = None, args: Iterable[Term] = ()) -> Term:
@@ -213,11 +214,14 @@ class Term:
         fill(self, "args", children)
         fill(self, "_digest", None)
         free = data + 1 if op == "var" else 0
+        fresh = data + 1 if op == "x" else 0
         depth = 0
         for child, bound in zip(children, binds_of(op, n), strict=True):
             free = max(free, child.free - bound)
+            fresh = max(fresh, child.fresh)
             depth = max(depth, child.depth)
         fill(self, "free", free)
+        fill(self, "fresh", fresh)
         fill(self, "depth", depth + 1)
         cls._pool[key] = self
         return self

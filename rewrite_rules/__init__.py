@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from moaproof.errors import RuleDoesNotApply
+from moaproof.errors import IllFormed, RuleDoesNotApply
 from moaproof.kernel.rules import Pair, Rule
 from moaproof.term import canonical, dump
 
 from . import indexing, layout, operators, online, sharing, structure
+
+MAX_RANK = 16  # more arguments than any operation takes
 
 FAMILIES = (indexing, structure, operators, layout, sharing, online)
 
@@ -33,13 +35,25 @@ _RULES = rules()
 
 
 def lookup(rule: str, params: tuple[Any, ...]) -> Pair:
-    """The patterns of a law at some parameters; ``RuleDoesNotApply`` if there is no such law or they do not fit."""
+    """The patterns of a law at some parameters; ``RuleDoesNotApply`` if there is no such law or they do not fit.
+
+    The parameters are untrusted: a rank that no term has is refused before patterns of that size are built.
+    """
     if rule not in _RULES:
         raise RuleDoesNotApply(f"there is no law called {rule!r:.60}; moaproof rules lists them")
+    if any(abs(x) > MAX_RANK for x in _numbers(params)):
+        raise RuleDoesNotApply(f"{rule}: the parameters {params!r:.80} do not fit: a rank is at most {MAX_RANK}")
     try:
         return _RULES[rule].schema(*params)
-    except (TypeError, ValueError, IndexError, KeyError) as e:
+    except (TypeError, ValueError, IndexError, KeyError, IllFormed) as e:
         raise RuleDoesNotApply(f"{rule}: the parameters {params!r:.80} do not fit: {e}") from None
+
+
+def _numbers(data: Any) -> list[int]:
+    """The integers anywhere in a tuple of parameters."""
+    if isinstance(data, tuple):
+        return [n for x in data for n in _numbers(x)]
+    return [data] if isinstance(data, int) else []
 
 
 def document() -> dict[str, Any]:

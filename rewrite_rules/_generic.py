@@ -4,7 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moaproof.term import In, Psi, Size, Term, Var
+from moaproof.term import ONE, ZERO, And, In, Le, Lt, Mul, Psi, Size, Sub, Term, Var
+
+OWED = "owed by the terms: "
+
+
+def owed(words: str) -> str:
+    """A side condition that speaks of more than sizes.
+
+    The checker computes it on the two terms of each step, and the generic instance realises it by construction.  In
+    ``when`` it stands after the conditions that are data of the generic instance.
+    """
+    return OWED + words
+
+
+def tiling(n: Term, b: Term, t: Term) -> tuple[Term, Term, Term]:
+    """``b`` tiles of ``t`` cover the extent ``n``, none of them empty: t > 0, n <= b*t and (b-1)*t < n."""
+    return Lt(ZERO, t), Le(n, Mul(b, t)), Lt(Mul(Sub(b, ONE), t), n)
+
+
+IMPLIED = {0: "follows from the other two: t = 0 gives n = 0 by the second, and then 0 < 0 by the third"}
+
+
+def every(first: Term, *others: Term) -> Term:
+    """The conjunction: one condition on several axes."""
+    for c in others:
+        first = And(first, c)
+    return first
 
 
 def sizes(prefix: str, rank: int) -> tuple[Term, ...]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from moaproof.kernel.rules import Dim, Generic, M, Pair, Rule
 from moaproof.shapes import gamma, product
-from moaproof.term import AXES, ZERO, Add, Build, Flat, Le, Lt, Mul, Psi, Size, Term, Tiles, Var, tile_extent
+from moaproof.term import AXES, Add, Build, Flat, Mul, Psi, Size, Term, Tiles, Var, tile_extent
 
-from ._generic import array, function, indices, sizes
+from ._generic import IMPLIED, array, function, indices, sizes, tiling
 from .indexing import full, names
 
 A = M("A")
@@ -35,8 +35,7 @@ def _split_build() -> Pair:
 def _split_generic() -> Generic:
     n, b, t = Size("n"), Size("b"), Size("t")
     metas = {"n": (0, n), "b": (0, b), "t": (0, t), "X": function("F", (n,))}
-    conditions = (Lt(ZERO, t), Le(n, Mul(b, t)), Lt(Mul(Add(b, Term("int", -1)), t), n))
-    return Generic(metas=metas, conditions=conditions)
+    return Generic(metas=metas, conditions=tiling(n, b, t), needless=IMPLIED)
 
 
 def _bind_generic(axis: str) -> Generic:
@@ -51,8 +50,8 @@ def _bind_tiles() -> Pair:
 def _bind_tiles_generic() -> Generic:
     n, b, t = Size("n"), Size("b"), Size("t")
     rows = Build(tile_extent(n, t, Var(0)), Psi(array("F", (n,))[1], Add(Mul(Var(1), t), Var(0))))
-    conditions = (Lt(ZERO, t), Le(n, Mul(b, t)), Lt(Mul(Add(b, Term("int", -1)), t), n))
-    return Generic(metas={"n": (0, n), "b": (0, b), "t": (0, t), "X": (1, rows)}, conditions=conditions)
+    metas = {"n": (0, n), "b": (0, b), "t": (0, t), "X": (1, rows)}
+    return Generic(metas=metas, conditions=tiling(n, b, t), needless=IMPLIED)
 
 
 RULES = (

@@ -9,9 +9,9 @@ from itertools import permutations
 
 from moaproof.kernel.rules import Dim, Generic, M, Pair, Rule
 from moaproof.shapes import gamma, gamma_inverse, product
-from moaproof.term import ONE, Add, Div, In, Int, Lt, Mul, Psi, Size, Sub, Term, Where
+from moaproof.term import ONE, Add, Div, In, Int, Le, Lt, Mul, Psi, Size, Sub, Term, Where
 
-from ._generic import array, indices, sizes
+from ._generic import array, every, indices, sizes
 from .indexing import full, names
 
 A, B, N = M("A"), M("B"), M("N")
@@ -48,8 +48,9 @@ def _section_generic(op: str, signs: tuple[int, ...], rank: int) -> Generic:
     s, n = sizes("s", rank), sizes("n", len(signs))
     cut = [x if op == "take" else Sub(s[k], x) for k, x in enumerate(n)]
     metas = {"A": array("A", s), **{f"n{k}": (0, x) for k, x in enumerate(n)}, **indices(names(rank), 0, rank)}
-    conditions = tuple(Lt(x, Add(s[k], ONE)) for k, x in enumerate(n))
-    return Generic(extents=(*cut, *s[len(signs) :]), metas=metas, conditions=conditions)
+    conditions = (every(*[Le(x, s[k]) for k, x in enumerate(n)]),)
+    needless = {0: "i < s - n is possible for no other count"} if op == "drop" else {}
+    return Generic(extents=(*cut, *s[len(signs) :]), metas=metas, conditions=conditions, needless=needless)
 
 
 def _cat(rank: int) -> Pair:

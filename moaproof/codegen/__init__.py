@@ -1,1 +1,7 @@
-"""ONF to Numba source.  Untrusted: the reader reads the text back."""
+"""ONF to Numba source.  Untrusted: the reader reads every text back."""
+
+from __future__ import annotations
+
+from .printer import print_kernel
+
+__all__ = ["print_kernel"]

@@ -74,10 +74,14 @@ def _operator(a: Term, whole: Term, rank: int, ctx: Context) -> Redex | None:
     return None
 
 
+def _leading_builds(t: Term) -> int:
+    return 1 + _leading_builds(t.args[1]) if t.op == "build" else 0
+
+
 def to_dnf(chain: Chain) -> Term:
     """Reduce the chain's term to its DNF, and return it."""
     rank = len(typeof(chain.term).shape)
-    if rank and chain.term.op != "build":
+    if _leading_builds(chain.term) < rank:
         chain.do("extensionality", (), rank)
     chain.everywhere(redex)
     if not is_dnf(chain.term):

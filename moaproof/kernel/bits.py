@@ -15,7 +15,7 @@ from ..errors import BackendMissing, JudgesDisagree, MoaproofError
 from ..operators import INDEX_SORTED
 from ..shapes import normal, same_index
 from ..term import ONE, TRUE, ZERO, Add, Int, Lt, Mul, Not, Sub, Term, instantiate
-from .free import X, close, conjuncts
+from .free import X, close, conjuncts, new_index
 from .integers import Integers, Tally
 
 TRUTHS = frozenset({"true", "lt", "and", "not"})
@@ -79,27 +79,24 @@ def sympy_equal(a: Term, b: Term) -> bool:
     return bool(sympy.expand(difference.doit()) == 0)
 
 
-def same_bits(a: Term, b: Term, facts: list[Term], depth: int, deciders: Deciders) -> None:
-    """Return if the meanings ``a`` and ``b`` compute the same bits; else ``Different``.
-
-    ``depth`` free indices are in use; ``facts`` bound them.
-    """
+def same_bits(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
+    """Return if the meanings ``a`` and ``b`` compute the same bits under the facts; else ``Different``."""
     if a is b:
         deciders.normaliser.trivial += 1
         return
-    recur = lambda x, y: same_bits(x, y, facts, depth, deciders)  # noqa: E731
+    recur = lambda x, y: same_bits(x, y, facts, deciders)  # noqa: E731
     if a.op in INDEX_SORTED and b.op in INDEX_SORTED:
         return deciders.index_equal(a, b, facts)
     if a.op in TRUTHS or b.op in TRUTHS or a.op == b.op == "flat" and a.args[0].data[1] == "bool":
-        return same_truth(a, b, facts, depth, deciders)
+        return same_truth(a, b, facts, deciders)
     if a.op == "fold" == b.op and a.data == b.data:
-        return _same_fold(a, b, facts, depth, deciders)
+        return _same_fold(a, b, facts, deciders)
     if a.op != b.op or a.data != b.data or len(a.args) != len(b.args):
         raise Different(f"different operations: {a!r:.120} and {b!r:.120}")
     if a.op == "where":
-        same_truth(a.args[0], b.args[0], facts, depth, deciders)
-        same_bits(a.args[1], b.args[1], [*facts, a.args[0]], depth, deciders)
-        return same_bits(a.args[2], b.args[2], [*facts, Not(a.args[0])], depth, deciders)
+        same_truth(a.args[0], b.args[0], facts, deciders)
+        same_bits(a.args[1], b.args[1], [*facts, a.args[0]], deciders)
+        return same_bits(a.args[2], b.args[2], [*facts, Not(a.args[0])], deciders)
     if any(a.binds):
         raise Different(f"{a.op} stands in a meaning")
     for x, y in zip(a.args, b.args, strict=True):
@@ -107,23 +104,23 @@ def same_bits(a: Term, b: Term, facts: list[Term], depth: int, deciders: Decider
     return None
 
 
-def _same_fold(a: Term, b: Term, facts: list[Term], depth: int, deciders: Deciders) -> None:
+def _same_fold(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
     try:
         deciders.index_equal(a.args[0], b.args[0], facts)
     except Different:
-        flat_a, flat_b = (flatten(t, facts, depth, deciders.integers) for t in (a, b))
+        flat_a, flat_b = (flatten(t, facts, deciders.integers) for t in (a, b))
         if a.data != "max" or (flat_a is a and flat_b is b):
             raise
-        return same_bits(flat_a, flat_b, facts, depth, deciders)
-    x = X(depth)
+        return same_bits(flat_a, flat_b, facts, deciders)
+    x = new_index([a, b], facts)
     inside = [*facts, *in_range(x, a.args[0])]
     guard_a, guard_b = (instantiate(t.args[1], [x]) for t in (a, b))
-    same_truth(guard_a, guard_b, inside, depth + 1, deciders)
+    same_truth(guard_a, guard_b, inside, deciders)
     body_a, body_b = (instantiate(t.args[2], [x]) for t in (a, b))
-    return same_bits(body_a, body_b, [*inside, *conjuncts(guard_a)], depth + 1, deciders)
+    return same_bits(body_a, body_b, [*inside, *conjuncts(guard_a)], deciders)
 
 
-def same_truth(a: Term, b: Term, facts: list[Term], depth: int, deciders: Deciders) -> None:
+def same_truth(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
     """Two truth values agree: the same tree up to index equality, or Z3 proves each from the other."""
     if a is b:
         deciders.normaliser.trivial += 1
@@ -131,7 +128,7 @@ def same_truth(a: Term, b: Term, facts: list[Term], depth: int, deciders: Decide
     if a.op == b.op and a.op != "flat" and len(a.args) == len(b.args):
         try:
             for x, y in zip(a.args, b.args, strict=True):
-                same_bits(x, y, facts, depth, deciders)
+                same_bits(x, y, facts, deciders)
             return
         except Different:
             pass  # the trees differ: the guards may still be equivalent
@@ -145,7 +142,7 @@ def in_range(x: Term, extent: Term) -> list[Term]:
     return [Lt(Int(-1), x), Lt(x, extent)]
 
 
-def flatten(t: Term, facts: list[Term], depth: int, integers: Integers) -> Term:
+def flatten(t: Term, facts: list[Term], integers: Integers) -> Term:
     """A fold over tiles of a fold over a tile's rows, as one fold over the whole range; ``t`` itself if it is none.
 
     fold J<b (gJ) fold t<min(t0, s - J*t0) (g) e   ==>   fold k<s (g) e   with k = J*t0 + t,
@@ -155,7 +152,8 @@ def flatten(t: Term, facts: list[Term], depth: int, integers: Integers) -> Term:
     b, outer_guard, inner = t.args
     if inner.op != "fold" or inner.data != t.data or inner.args[0].op != "imin":
         return t
-    big, small = X(depth), X(depth + 1)  # J and t
+    big = new_index([t], facts)  # J
+    small = X(big.data + 1)  # t
     extent, guard, body = (instantiate(u, [small]) if k else u for k, u in enumerate(inner.args))
     extent, guard, body = (instantiate(u, [big]) for u in (extent, guard, body))
     for tile, rest in (extent.args, extent.args[::-1]):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import CertificateInvalid, DigestMismatch, IllFormed
-from ..term import Size, Term, canonical, dump, load
+from ..term import Size, Term, canonical, dump, load, subterms
 
 SCHEMA = "moaproof/certificate/1"
 MAX_BYTES = 4 * 2**20
@@ -71,6 +71,14 @@ class Certificate:
     rulebook: str
     kernels: tuple[Kernel, ...] = field(default=())
 
+    def sizes(self) -> tuple[str, ...]:
+        """The sizes that the kernels take: in the order of the inputs' axes, then the others of the ONF, counts before tiles."""
+        ordered = dict.fromkeys(u.data for t in self.inputs for s in t.args for u in subterms(s) if u.op == "size")
+        used = {u.data for u in subterms(self.onf) if u.op == "size"}
+        new = [s for t in self.tilings for s in (t.count, t.tile)]
+        ordered |= dict.fromkeys(sorted(used - set(new)))
+        return tuple(s for s in (*ordered, *new) if s in used)
+
     def core(self) -> dict[str, Any]:
         """The derivation core: everything but the kernels, whose headers name its digest."""
         roots: list[Term] = []
@@ -118,7 +126,7 @@ def _lists(data: Any) -> Any:
 def _tuples(data: Any, where: str) -> Any:
     if isinstance(data, list):
         return tuple(_tuples(x, where) for x in data)
-    if data is None or isinstance(data, str) or type(data) is int:
+    if data is None or isinstance(data, str | bool) or type(data) is int:
         return data
     raise CertificateInvalid(f"{where}: a parameter is a {type(data).__name__}")
 

@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 from ..errors import Refuted, Unknown
 from ..operators import MOA, Context, Index, definition, opened, typeof
 from ..shapes import normal, product
-from ..term import ONE, TRUE, ZERO, Add, Int, Lt, Not, Term, instantiate, up
+from ..term import ONE, TRUE, ZERO, Add, Div, Int, Lt, Mul, Not, Term, instantiate, up
 from .bits import in_range
-from .free import X, conjuncts, symbolic
+from .free import X, conjuncts, indices, new_index, symbolic
 from .integers import Integers
 
 
@@ -34,6 +34,10 @@ class Position:
 
     def meaning(self, t: Term, at: Sequence[Term] = ()) -> Term:
         return symbolic(t, self.ctx, at)
+
+    def new_index(self, *terms: Term) -> Term:
+        """A free index that is not in use here, nor in these terms."""
+        return new_index(terms, self.facts, indices(self.ctx))
 
     def under(self, t: Term, k: int) -> Position:
         """The position of argument ``k`` of ``t``."""
@@ -60,25 +64,55 @@ class Defined:
         self.integers = integers
         self.done: set[tuple[Term, Context, frozenset[Term]]] = set()
 
-    def check(self, t: Term, here: Position, known: frozenset[Term] = frozenset()) -> None:
-        """Return if ``t`` is defined at the position; else ``Refuted`` with a witness, or ``Unknown``.
-
-        ``known`` are terms already proved defined further out; they are not entered again.
-        """
+    def check(self, t: Term, here: Position) -> None:
+        """Return if ``t`` (every cell of it) is defined at the position; else ``Refuted`` with a witness, or ``Unknown``."""
         key = (t, here.ctx, frozenset(here.facts))
-        if t in known or key in self.done:
+        if key in self.done:
             return
-        if t.op in ("reshape", "lift"):
-            self._same_total(t, here)
         if t.op in MOA:
-            for a in t.args[:-1] if t.op == "omega" else t.args:
-                self.check(a, here, known)
-            self.check(definition(t, here.ctx), here, known.union(t.args))
+            self._same_total(t, here)
+            self.check(definition(t, here.ctx), here)
+        elif t.op == "psi":
+            array, *index = t.args
+            for i, s in zip(index, typeof(array, here.ctx).shape, strict=True):
+                self.check(i, here)
+                self._within(i, s, here)
+            self.cell(array, index, here)
         elif t.op != "in":
             self._node(t, here)
-            for k, (a, n) in enumerate(zip(t.args, t.binds, strict=True)):
-                self.check(a, here.under(t, k), frozenset(up(x, n) for x in known))
+            for k, a in enumerate(t.args):
+                self.check(a, here.under(t, k))
         self.done.add(key)
+
+    def cell(self, t: Term, index: Sequence[Term], here: Position) -> None:
+        """The cell of an array at a full index in range is defined.  Arrays are by name: other cells owe nothing here; but the
+        value of a ``let`` is computed, so it owes all of its cells where it is bound."""
+        a = t.args
+        match t.op:
+            case "in" | "var":
+                return
+            case _ if not index:
+                self.check(t, here)
+            case "build":
+                self.cell(instantiate(a[1], [index[0]]), index[1:], here)
+            case "tiles":
+                self._node(t, here)
+                q = Div(index[0], a[2])
+                row = Add(index[0], Mul(Int(-1), Mul(q, a[2])))
+                self.cell(instantiate(a[3], [q]), [row, *index[1:]], here)
+            case "let":
+                self.check(a[0], here)
+                self.cell(a[1], [up(i) for i in index], here.under(t, 1))
+            case "fold":
+                self._node(t, here)
+                self.check(a[0], here)
+                self.check(a[1], here.under(t, 1))
+                self.cell(a[2], [up(i) for i in index], here.under(t, 2))
+            case _ if t.op in MOA:
+                self._same_total(t, here)
+                self.cell(definition(t, here.ctx), index, here)
+            case _:
+                self.check(t, here)
 
     def _prove(self, here: Position, goal: Term, what: str) -> None:
         self.integers.prove(here.facts, goal, what)
@@ -86,12 +120,8 @@ class Defined:
     def _node(self, t: Term, here: Position) -> None:
         a, at = t.args, here.meaning
         match t.op:
-            case "psi":
-                extents = typeof(a[0], here.ctx).shape
-                for i, s in zip(a[1:], extents, strict=True):
-                    self._within(at(i), at(s), here, "an index")
             case "flat":
-                self._within(at(a[1]), at(product(typeof(a[0], here.ctx).shape)), here, "an offset")
+                self._offset(a[1], typeof(a[0], here.ctx).shape, here)
             case "idiv":
                 self._prove(here, Lt(ZERO, at(a[1])), "a divisor of an index is positive")
             case "build" | "fold":
@@ -99,7 +129,7 @@ class Defined:
             case "tiles":
                 s, b, tile = (at(x) for x in a[:3])
                 self._prove(here, Lt(ZERO, tile), "a tile is not empty")
-                self._prove(here, Lt(s, Add(Term("imul", None, (b, tile)), ONE)), "the tiles cover the axis")
+                self._prove(here, Lt(s, Add(Mul(b, tile), ONE)), "the tiles cover the axis")
             case "f":
                 for x in a:
                     if t.data != "max" and typeof(x, here.ctx).sort == "opt":
@@ -111,11 +141,25 @@ class Defined:
             case "state":
                 self._state(t, here)
 
-    def _within(self, i: Term, extent: Term, here: Position, what: str) -> None:
-        self._prove(here, Lt(Int(-1), i), f"{what} is not negative")
-        self._prove(here, Lt(i, extent), f"{what} is below its extent")
+    def _within(self, i: Term, extent: Term, here: Position) -> None:
+        i, extent = here.meaning(i), here.meaning(extent)
+        self._prove(here, Lt(Int(-1), i), "an index is not negative")
+        self._prove(here, Lt(i, extent), "an index is below its extent")
+
+    def _offset(self, offset: Term, shape: Sequence[Term], here: Position) -> None:
+        """0 <= offset < product of the shape.  A Horner form owes it level by level, which is more and easier:
+        0 <= i < s and 0 <= A < P give 0 <= A*s + i < P*s."""
+        if len(shape) > 1 and offset.op == "iadd" and offset.args[0].op == "imul":
+            (rest, s), i = offset.args[0].args, offset.args[1]
+            if normal(here.meaning(s)) is normal(here.meaning(shape[-1])):
+                self._within(i, shape[-1], here)
+                return self._offset(rest, shape[:-1], here)
+        return self._within(offset, product(shape), here)
 
     def _same_total(self, t: Term, here: Position) -> None:
+        """reshape and lift keep the number of elements."""
+        if t.op not in ("reshape", "lift"):
+            return
         new = t.args[1:] if t.op == "reshape" else t.args[1:3]
         shape = typeof(t.args[0], here.ctx).shape
         a = here.meaning(product(new))
@@ -180,7 +224,7 @@ class Defined:
 
     def _positive_sum(self, v: Term, here: Position, or_zero: bool) -> bool:
         """A sum of positive elements over at least one: every element is judged at a fresh index of the range."""
-        x = X(2 * 10**6 + v.depth)
+        x = here.new_index(v)
         extent, guard, element = v.args
         inside = Position(here.ctx, [*here.facts, *in_range(x, extent), *conjuncts(instantiate(guard, [x]))])
         if not self._positive(instantiate(element, [x]), inside, or_zero):
@@ -199,14 +243,14 @@ class Defined:
         if typeof(t.args[0], here.ctx).sort == "real":
             self.positive(l, here)
             return
-        cells = [X(10**6 + k) for k in range(len(typeof(t.args[2], here.ctx).shape))]
-        o = here.meaning(t.args[2], cells)
+        first = here.new_index(m, l).data
+        o = here.meaning(t.args[2], [X(first + k) for k in range(len(typeof(t.args[2], here.ctx).shape))])
         if not (m.op == l.op == o.op == "fold" and m.data == "max" and l.data == o.data == "add"):
             raise Unknown("state: m is no maximum with l and o sums beside it")
         same = all(normal(x.args[0]) is normal(m.args[0]) and x.args[1] is m.args[1] for x in (l, o))
         if not same:
             raise Unknown("state: m, l and o are not over the same range and guard")
-        x = X(2 * 10**6 + t.depth)
+        x = here.new_index(m, l)
         extent, guard, element = l.args
         inside = Position(here.ctx, [*here.facts, *in_range(x, extent), *conjuncts(instantiate(guard, [x]))])
         self.positive(instantiate(element, [x]), inside)

@@ -7,7 +7,7 @@ meanings are one object, because folds are nameless.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
 from ..operators import Context, Index
@@ -19,8 +19,13 @@ FALSE = Not(TRUE)
 
 
 def X(number: int) -> Term:
-    """A free index.  Numbers are nesting depths, so equal questions are equal terms and can be cached."""
+    """A free index."""
     return Term("x", number)
+
+
+def new_index(*groups: Iterable[Term]) -> Term:
+    """A free index that none of the terms mentions.  Its number depends on them alone, so equal questions stay equal."""
+    return X(max((t.fresh for group in groups for t in group), default=0))
 
 
 def close(t: Term, x: Term, level: int = 0) -> Term:
@@ -53,13 +58,15 @@ def assume(t: Term, known: frozenset[Term]) -> Term:
     """``t`` where each ``where`` on a known condition takes its first branch."""
     if not known or not t.args:
         return t
-    if t.op == "where" and t.args[0] in known:
+    if t.op == "where" and known.issuperset(conjuncts(t.args[0])):
         return assume(t.args[1], known)
     return Term(t.op, t.data, [a if n else assume(a, known) for a, n in zip(t.args, t.binds, strict=True)])
 
 
 class Free:
     """The algebra whose scalars are terms.  ``depth`` is the number of the next free index."""
+
+    cells = None
 
     def __init__(self, depth: int = 0):
         self.depth = depth
@@ -135,12 +142,9 @@ def indices(ctx: Context) -> list[Term]:
     return [X(k) for k, entry in enumerate(ctx) if isinstance(entry, Index)]
 
 
-def symbolic(t: Term, ctx: Context, at: Sequence[Term] = (), beyond: int = 0) -> Term:
-    """The meaning of ``t`` in its context, each Index entry standing for its own free index.
-
-    ``beyond`` free indices numbered from ``len(ctx)`` are already in use by the caller.
-    """
-    algebra = Free(len(ctx) + beyond)
+def symbolic(t: Term, ctx: Context, at: Sequence[Term] = ()) -> Term:
+    """The meaning of ``t`` in its context at a full index, each Index entry standing for its own free index."""
+    algebra = Free(max(len(ctx), *(i.fresh for i in at), 0))
     env = environment(ctx, indices(ctx), algebra)
     found: Term = meaning(t, tuple(at), ctx, env, algebra)
     return found

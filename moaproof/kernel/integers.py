@@ -78,7 +78,11 @@ class Integers:
         if any(t.op == "flat" for f in (*facts, goal) for t in subterms(f)):
             return witness  # it speaks of the contents of a mask, which the evaluator has not got
         algebra = Witness(witness)
-        if not all(meaning(f, (), (), (), algebra) for f in facts) or meaning(goal, (), (), (), algebra):
+        try:
+            good = all(meaning(f, (), (), (), algebra) for f in facts) and not meaning(goal, (), (), (), algebra)
+        except IllFormed:
+            return witness  # it divides by what is not positive, of which the evaluator does not speak
+        if not good:
             raise JudgesDisagree(f"{what}: Z3's witness {witness} is none")
         return witness
 

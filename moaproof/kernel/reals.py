@@ -116,7 +116,7 @@ class Values:
 
     def total(self, t: Term, facts: list[Term]) -> Any:
         """The value of a sum."""
-        flat = flatten(t, facts, _height(t) + BOUND, self.integers)
+        flat = flatten(t, facts, self.integers)
         if flat is not t:
             return self.total(flat, facts)
         return self._sums(t, facts, lambda u, inside: (self.value(u, inside),))[0]
@@ -142,7 +142,7 @@ class Values:
         return self.value(new, facts)
 
     def _canonical_fold(self, t: Term, facts: list[Term]) -> Term:
-        flat = flatten(t, facts, _height(t) + BOUND, self.integers)
+        flat = flatten(t, facts, self.integers)
         if flat is not t:
             return self._canonical_fold(flat, facts)
         x, guard, element, inside = self._open(t, facts)
@@ -153,6 +153,8 @@ class Values:
 
     def _open(self, t: Term, facts: list[Term]) -> tuple[Term, Term, Term, list[Term]]:
         x = X(BOUND + _height(t))
+        if any(mentions_index(u, x) for u in (t, *facts)):
+            raise Different("an index of a sum is in use outside")  # heights make this impossible; capture would be unsound
         guard, element = (instantiate(u, [x]) for u in t.args[1:])
         return x, guard, element, [*facts, *in_range(x, t.args[0]), *conjuncts(guard)]
 
@@ -174,7 +176,7 @@ def truth(t: Term) -> Term:
 
 
 def mentions_index(t: Term, x: Term) -> bool:
-    return t is x or any(mentions_index(a, x) for a in t.args)
+    return t is x or (t.fresh > x.data and any(mentions_index(a, x) for a in t.args))
 
 
 def term_from(sum_of: list[tuple[Fraction, list[tuple[Term, int]], Term | None]]) -> Term:
@@ -353,7 +355,7 @@ class BySympy:
         return term_from(rows)
 
 
-def same_value(a: Term, b: Term, facts: list[Term], depth: int, deciders: Deciders) -> None:
+def same_value(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
     """Return if the meanings are equal over the reals, by both rings; else ``Different``."""
     answers = []
     for ring, tally in ((Own(), deciders.normaliser), (BySympy(), deciders.sympy)):
@@ -370,13 +372,13 @@ def same_value(a: Term, b: Term, facts: list[Term], depth: int, deciders: Decide
         raise Different(f"not equal over the reals: {left!r:.200} and {right!r:.200}")
 
 
-def judge(a: Term, b: Term, facts: list[Term], depth: int, deciders: Deciders) -> str:
+def judge(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> str:
     """"bits" if the two meanings agree in every bit, "reals" if over the reals; else ``Different``."""
     try:
-        same_bits(a, b, facts, depth, deciders)
+        same_bits(a, b, facts, deciders)
     except Different as bits:
         try:
-            same_value(a, b, facts, depth, deciders)
+            same_value(a, b, facts, deciders)
         except Different as reals:
             raise Different(f"{bits}; and over the reals: {reals}") from None
         return "reals"

@@ -65,22 +65,16 @@ class Checker:
                 raise Refuted(f"the shape changes: {e}") from None
         self.defined.check(new, here)
         facts, at = list(here.facts), []
+        first = here.new_index().data
         for k, s in enumerate(before.shape):
-            at.append(X(len(here.ctx) + k))
+            at.append(X(first + k))
             facts += in_range(at[-1], here.meaning(s))
-        a, b = (symbolic_at(t, here, at) for t in (old, new))
         try:
-            agreement = judge(a, b, facts, len(here.ctx) + len(at), self.deciders)
+            agreement = judge(here.meaning(old, at), here.meaning(new, at), facts, self.deciders)
         except Different as e:
             raise Refuted(f"the two terms are not seen to be equal: {e}") from None
         kind = "R" if agreement == "reals" else "S" if structure(old) != structure(new) else "I"
         return Judged(replace_at(whole, path, new), kind)
-
-
-def symbolic_at(t: Term, here: Position, at: Sequence[Term]) -> Term:
-    from .free import symbolic
-
-    return symbolic(t, here.ctx, at, beyond=len(at))
 
 
 def structure(t: Term) -> tuple[int, ...]:

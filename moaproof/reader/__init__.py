@@ -1,5 +1,7 @@
 """The source reader (claim c): shipped text back to the ONF that it computes.  Trusted; shares no code with codegen."""
 
+from __future__ import annotations
+
 from .onf import is_onf, require_onf
 from .reader import IMPORTS, Reading, read_kernel
 

@@ -13,8 +13,8 @@
     G     ::= true | lt(Index, Index) | and(G, G) | not(G) | flat(bool in, Index)
     Index ::= var | int | size | iadd | imul | idiv | imin
 
-``psi(var, ..)`` indexes an array in full.  The value of a let, and the element of an Array, is never the bare constant 0
-or 1 (those begin an accumulator); constants are quotients of integers below 2^53, so that the text says them exactly.
+``psi(var, ..)`` indexes an array in full.  The value of a let, and the element of an Array, is never the bare constant
+0 or 1 (those begin an accumulator); constants are quotients of integers below 2^53, so that the text says them exactly.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import IllFormed
 from ..operators import INDEX_SORTED, typeof
-from ..term import MAX_INT, Real, Term, tile_extent, up
-from ..term import Var as V
+from ..term import MAX_INT, Real, Term, Var, tile_extent, up
 
 UNITS = (Real(0), Real(1))
 
@@ -72,16 +71,16 @@ def _top(t: Term, at: _At) -> None:
             here.need(x.free == 0, "the extents of cores and tiles mention no variable")
             _index(x, here)
         if t.op == "build":
-            return _top(a[1], at.under("core", "index"))
+            _top(a[1], at.under("core", "index"))
+            return
         tile, inside = a[3], at.under("tile", "index")
-        inside.need(
-            tile.op == "build" and tile.data in ("lane", "seq"), "a tile is build[lane] or build[seq]"
-        )
-        due = tile_extent(up(a[0]), up(a[2]), V(0))
+        inside.need(tile.op == "build" and tile.data in ("lane", "seq"), "a tile is build[lane] or build[seq]")
+        due = tile_extent(up(a[0]), up(a[2]), Var(0))
         inside.need(tile.args[0] is due, "a tile has min(t, s - q*t) rows, written so")
-        return _row(tile.args[1], inside.under("row", "index"))
+        _row(tile.args[1], inside.under("row", "index"))
+        return
     at.need(t.op != "tiles", "only tiles[core] is covered")
-    return _row(t, at)
+    _row(t, at)
 
 
 def _row(t: Term, at: _At) -> None:
@@ -163,7 +162,8 @@ def _scalar(t: Term, at: _At) -> None:
             for x in a[1:]:
                 _index(x, at)
             if a[0].op == "quotient":
-                return _quotient(a[0], len(a) - 1, at)
+                _quotient(a[0], len(a) - 1, at)
+                return
             at.need(
                 a[0].op == "var" and at.kinds[-1 - a[0].data] == ("value", len(a) - 1),
                 "psi indexes a let in full",
@@ -209,9 +209,7 @@ def _guard(t: Term, at: _At) -> None:
             for x in t.args:
                 _guard(x, at)
         case "flat":
-            at.need(
-                t.args[0].op == "in" and t.args[0].data[1] == "bool", "a guard reads an input of truth values"
-            )
+            at.need(t.args[0].op == "in" and t.args[0].data[1] == "bool", "a guard reads an input of truth values")
             _index(t.args[1], at)
         case _:
             at.need(False, f"{t.op} is no guard of a kernel")

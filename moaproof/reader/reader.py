@@ -12,11 +12,12 @@ are ASCII without ``#``, backslash, tab or carriage return (so no comment, no co
               | for w in prange(e0 * e1 * .. ek): i0 = w // (e1 * .. ek);  i1 = w // (e2 * .. ek) % e1;  ..
                                                   ik = w % ek;  Rest
     Rest    ::= Row                                                                  the last core axis is a build
-              | for r in range(min(t, s - q * t)): Row                               .. is tiles, rows in sequence
+              | Scratch*  for r in range(min(t, s - q * t)): Row                     .. is tiles, rows in sequence
               | lanes = min(t, s - q * t);  if 0 < lanes: Row in lane mode           .. is tiles, rows in lanes
     Row     ::= Scratch* Let* Cells with  out[gamma] = E
     Cells   ::= for c in range(e): Scratch* Let* Cells  |  Unit
-    Scratch ::= x = empty(e, real) | x = empty((e1, .. ek), real)    lane mode: ``lanes`` is a further, last extent
+    Scratch ::= x = empty(e, real) | x = empty((e1, .. ek), real)    each a size or max(0, Index); lane mode: and then
+                                                                     ``lanes``, the last extent
     Unit    ::= statements (plain)  |  y = input[..] ..  for r in range(lanes): (if G:)* statements      (lane mode)
     Let     ::= Unit with  x = E                                                     a scalar
               | Cells with  x[c..] = E                                               an array: fills scratch
@@ -34,8 +35,8 @@ are ASCII without ``#``, backslash, tab or carriage return (so no comment, no co
     G       ::= True | Index < Index | G and G | not G | input[Index]
     Index   ::= i | size | int | Index + Index | Index - Index | Index * Index | Index // Index | min(Index, Index)
 
-In lane mode a scalar ``x`` is the cell ``x[r]`` and a cell ``x[c]`` is ``x[c, r]``; the innermost loop is always over the
-lanes, and a guard that mentions the lane is the ``if`` inside it, repeated at each statement that it covers.
+In lane mode a scalar ``x`` is the cell ``x[r]`` and a cell ``x[c]`` is ``x[c, r]``; the innermost loop is always over
+the lanes, and a guard that mentions the lane is the ``if`` inside it, repeated at each statement that it covers.
 
 Why a text that is read is safe, given Def of the term that it reads to (every read in range where the term reads):
 - every name is bound once (the lane index once a loop); a name is readable only inside the block that binds it;
@@ -57,11 +58,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
-from ..errors import CertificateInvalid, IllFormed
+from ..errors import CertificateInvalid
 from ..shapes import gamma, product
 from ..term import (
-    MAX_INT, TRUE, And, Build, Div, F, Flat, Fold, Int, Let, Lt, Min, Mul, Not, Psi, Real, Size, Sub, Term, Tiles, Var,
-    Where, up,
+    MAX_INT,
+    TRUE,
+    And,
+    Build,
+    Div,
+    F,
+    Flat,
+    Fold,
+    Int,
+    Let,
+    Lt,
+    Min,
+    Mul,
+    Not,
+    Psi,
+    Real,
+    Size,
+    Sub,
+    Term,
+    Tiles,
+    Var,
+    Where,
+    up,
 )  # fmt: skip
 from ..term import Add as Plus
 from .onf import require_onf
@@ -81,8 +103,7 @@ NAMES: Final = (
     "sqrt",
 )
 IMPORTS: Final = {
-    dtype: f"from moaproof.instructions.cpu_{dtype} import {', '.join(NAMES)}"
-    for dtype in ("float64", "float32")
+    dtype: f"from moaproof.instructions.cpu_{dtype} import {', '.join(NAMES)}" for dtype in ("float64", "float32")
 }
 MAX_BYTES: Final = 1_000_000
 ALPHABET: Final = frozenset(range(32, 127)) - {ord("#"), ord("\\")} | {10}
@@ -108,7 +129,7 @@ class Reading:
 
 @dataclass(slots=True)
 class Array:
-    """Scratch or an accumulator: its extents, as terms under ``depth`` binders.  Scratch is filled by exactly one let."""
+    """Scratch or an accumulator: its extents, as terms under ``depth`` binders.  One let fills scratch."""
 
     name: str
     extents: tuple[Term, ...]
@@ -119,7 +140,7 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a name means.  ``index``, ``value`` and ``state`` are the binder number ``level``; ``early`` is a lane read."""
+    """What a name means: the binder ``level`` of an index, lane, value or state; the read ``node`` if ``early``."""
 
     kind: str
     level: int = 0
@@ -162,15 +183,13 @@ Leaf = Callable[[list[ast.stmt], Scope, Cell], Term]
 
 
 def read_kernel(data: bytes, inputs: Sequence[Term], sizes: Sequence[str]) -> Reading:
-    """The reading of a kernel's bytes.  ``inputs`` are the In nodes in order; ``sizes`` the names of the sizes in order.
+    """The reading of a kernel's bytes.  ``inputs`` are the In nodes and ``sizes`` the names of the sizes, in order.
 
     Raises ``CertificateInvalid`` with the line for text outside the grammar, ``IllFormed`` for text that says a term
     that is not well-formed.
     """
     if len(data) > MAX_BYTES or not ALPHABET.issuperset(data):
-        raise CertificateInvalid(
-            "kernel: not plain ASCII text of at most a megabyte without comments and escapes"
-        )
+        raise CertificateInvalid("kernel: not plain ASCII text of at most a megabyte without comments and escapes")
     try:
         module = ast.parse(data.decode("ascii"))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -191,8 +210,8 @@ def need(condition: bool, node: ast.AST, why: str) -> None:
 
 
 def says(node: ast.AST, text: str) -> bool:
-    """Is the expression, token for token, the given one?"""
-    return ast.dump(node) == ast.dump(ast.parse(text, mode="eval").body)
+    """Is the expression, read or written, the given one token for token?"""
+    return ast.dump(node).replace("ctx=Store()", "ctx=Load()") == ast.dump(ast.parse(text, mode="eval").body)
 
 
 def name_of(node: ast.AST) -> str:
@@ -282,9 +301,7 @@ class _Reader:
         return Reading(term, dtype, digests[0], function.name)
 
     def signature(self, f: ast.FunctionDef) -> None:
-        line = (
-            f'@njit(parallel=True, error_model="numpy")\ndef kernel({", ".join(self.parameters)}):\n    pass'
-        )
+        line = f'@njit(parallel=True, error_model="numpy")\ndef kernel({", ".join(self.parameters)}):\n    pass'
         due = ast.parse(line).body[0]
         need(len(set(self.parameters)) == len(self.parameters), f, "a parameter's name is used twice")
         need(not RESERVED & set(self.parameters), f, "a parameter hides a known name")
@@ -303,17 +320,15 @@ class _Reader:
         w, total = self.header(loop, Scope(), "prange")
         decoding = [s for s in loop.body if isinstance(s, ast.Assign) and self.decodes(s.value)]
         names, extents = self.cores(loop, decoding, w, total)
-        rest = loop.body[len(decoding) :]
-        need(
-            loop.body[: len(decoding)] == decoding and bool(rest),
-            loop,
-            "the decoding of core axes stands first",
-        )
+        rest = deque(loop.body[len(decoding) :])
+        need(loop.body[: len(decoding)] == decoding, loop, "the decoding of core axes stands first")
         scope = Scope()
         for name, extent in zip(names, extents, strict=True):
             scope = scope.index(name)
             self.output.append((Var(0), scope.depth, extent))
-        term = self.tiles(rest, scope, extents[-1]) or Build(extents[-1], self.row(rest, scope), "core")
+        scope = self.allocations(rest, scope)
+        self.next(rest)
+        term = self.tiles(list(rest), scope, extents[-1]) or Build(extents[-1], self.row(list(rest), scope), "core")
         for extent in reversed(extents[:-1]):
             term = Build(extent, term, "core")
         return term
@@ -321,9 +336,7 @@ class _Reader:
     def decodes(self, node: ast.expr) -> bool:
         return isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv | ast.Mod)
 
-    def cores(
-        self, loop: ast.For, decoding: list[ast.Assign], w: str, total: Term
-    ) -> tuple[list[str], list[Term]]:
+    def cores(self, loop: ast.For, decoding: list[ast.Assign], w: str, total: Term) -> tuple[list[str], list[Term]]:
         """The core axes of a collapsed loop: w = gamma(i0 .. ik; e0 .. ek), decoded by // and % from the right."""
         need(total.free == 0, loop, "an extent of cores mentions a variable")
         if not decoding:
@@ -352,9 +365,7 @@ class _Reader:
             total = total.args[0]
         extents = [total, *moduli]
         for k, found in enumerate(divisors):
-            need(
-                found is product(extents[k + 1 :]), decoding[k], "not the product of the extents that follow"
-            )
+            need(found is product(extents[k + 1 :]), decoding[k], "not the product of the extents that follow")
         return names, extents
 
     def split(self, node: ast.expr, operator: type[ast.operator]) -> tuple[ast.expr, Term]:
@@ -370,14 +381,12 @@ class _Reader:
             inside = rest[-1]
             if not (isinstance(inside, ast.If) and not inside.orelse and says(inside.test, f"0 < {lanes}")):
                 refuse(inside, f"'if 0 < {lanes}:' around all that follows is due")
-            need(len(rest) == 2, s, "a statement beside the lanes")
+            need(len(rest) == 2 and not scope.scratch, s, "a statement beside the lanes")
             loop = next((x for x in walk(inside) if over(x, lanes)), None)
             if not isinstance(loop, ast.For):
                 refuse(inside, "no loop over the lanes")
             self.lane = (self.fresh(loop.target), lanes)
-            return self.tile(
-                s, rows, "lane", inside.body, scope.bind(self.lane[0], Entry("lane", scope.depth)), count
-            )
+            return self.tile(s, rows, "lane", inside.body, scope.bind(self.lane[0], Entry("lane", scope.depth)), count)
         if (
             isinstance(s, ast.For)
             and len(rest) == 1
@@ -387,9 +396,7 @@ class _Reader:
             return self.tile(s, rows, "seq", s.body, scope.index(r), count)
         return None
 
-    def tile(
-        self, s: ast.stmt, rows: Term, axis: str, body: list[ast.stmt], scope: Scope, count: Term
-    ) -> Term:
+    def tile(self, s: ast.stmt, rows: Term, axis: str, body: list[ast.stmt], scope: Scope, count: Term) -> Term:
         """The tile of rows = min(t, s - q*t), q the innermost core index; ``scope`` has the row's index."""
         whole = rows.args[1].args[0] if rows.op == "imin" and rows.args[1].op == "iadd" else Var(0)
         size = rows.args[0] if rows.op == "imin" else Var(0)
@@ -450,23 +457,29 @@ class _Reader:
                     "the last extent of scratch is the number of lanes",
                 )
             need(bool(nodes) or self.lane is not None, s, "scratch without extents")
-            array = Array(self.target(s), tuple(self.index(e, scope) for e in nodes), scope.depth, s.lineno)
+            array = Array(self.target(s), tuple(self.natural(e, scope) for e in nodes), scope.depth, s.lineno)
             self.every.append(array)
             scope = replace(scope, scratch={**scope.scratch, array.name: array})
         return scope
+
+    def natural(self, e: ast.expr, scope: Scope) -> Term:
+        """An extent of scratch: a size as it is; any other may be below 0, where ``range`` is empty, so max(0, e)."""
+        if name_of(e) in self.sizes:
+            return self.index(e, scope)
+        need(call_of(e, 2) == "max" and says(args_of(e)[0], "0"), e, "an extent of scratch is a size or max(0, extent)")
+        return self.index(args_of(e)[1], scope)
 
     def units(self, queue: Sequence[ast.stmt], count: int) -> int:
         """How many statements the last ``count`` units are: the reads before a loop over lanes belong to it."""
         k = len(queue)
         for _ in range(count):
             k -= 1
-            while self.lane and k > 0 and over(queue[k], self.lane[1]) and name_of(goal(queue[k - 1])):
-                k -= 1
+            if self.lane and over(queue[k], self.lane[1]):
+                while k > 0 and name_of(goal(queue[k - 1])):
+                    k -= 1
         return len(queue) - k
 
-    def cells(
-        self, queue: deque[ast.stmt], scope: Scope, cell: Cell, leaf: Leaf, stores: bool = False
-    ) -> Term:
+    def cells(self, queue: deque[ast.stmt], scope: Scope, cell: Cell, leaf: Leaf, stores: bool = False) -> Term:
         """Loops around one unit: an array given by its cells."""
         s = self.next(queue)
         if not isinstance(s, ast.For) or (self.lane and over(s, self.lane[1])):
@@ -548,6 +561,7 @@ class _Reader:
             return Int(0)
 
         s = self.next(queue)
+        need(constant(s) == start, s, f"an accumulator begins with {start}, in a nest of loops alone")
         self.cells(queue, scope, (), fill)
         need(len(found) == 1, s, "not an accumulator")
         return found[0]
@@ -592,9 +606,7 @@ class _Reader:
         if not isinstance(s, ast.For):
             refuse(s, "the loop of an accumulator is due")
         if call_of(s.iter, 3):
-            need(
-                monoid == "add" and self.lane is not None and not scope.guards, s, "four at a time: not here"
-            )
+            need(monoid == "add" and self.lane is not None and not scope.guards, s, "four at a time: not here")
             return self.four(s, queue, scope, array)
         k, n = self.header(s, scope)
         guard, body, inside = self.guarded(s.body, scope.index(k))
@@ -665,9 +677,7 @@ class _Reader:
                 elements.append(self.real(v.right, inside.know(name, Entry("index", scope.depth))))
                 v = v.left
             need(says(v, self.spell(array.name, cell)), t, "the accumulator stands first")
-            need(
-                all(e is elements[0] for e in elements), t, "the four elements differ in more than the index"
-            )
+            need(all(e is elements[0] for e in elements), t, "the four elements differ in more than the index")
             return elements[0]
 
         element = self.pure(queued, blind, leaf)
@@ -679,9 +689,7 @@ class _Reader:
         plain = whole if isinstance(end, ast.Name | ast.Call) else f"({whole})"
         need(self.index(end, scope) is n, rest, "the rest ends where the four at a time end")
         need(says(start, f"max(0, {whole} - {plain} % 4)"), rest, "range(max(0, n - n % 4), n) is due")
-        tail = self.pure(
-            deque(rest.body), scope.index(self.fresh(rest.target)), self.accumulate("add", array)
-        )
+        tail = self.pure(deque(rest.body), scope.index(self.fresh(rest.target)), self.accumulate("add", array))
         need(tail is element, rest, "the element of the rest differs")
         return Fold("add", n, element)
 
@@ -693,14 +701,10 @@ class _Reader:
 
     def softmax(self, queue: deque[ast.stmt], scope: Scope) -> tuple[Term, Scope]:
         """The fold of states m, l, o with the merge written out."""
-        m, l, o = (self.initial(queue, scope, start) for start in ("LOWEST", "ZERO", "ZERO"))  # noqa: E741
+        m, l, o = (self.initial(queue, scope, start) for start in ("LOWEST", "ZERO", "ZERO"))
         s = self.take(queue)
-        need(
-            not m.extents and not l.extents and isinstance(s, ast.For),
-            s,
-            "the loop of a softmax state is due",
-        )
-        assert isinstance(s, ast.For)
+        if not isinstance(s, ast.For) or m.extents or l.extents:
+            refuse(s, "the loop of a softmax state is due")
         k, n = self.header(s, scope)
         guard, body, inside = self.guarded(s.body, scope.index(k))
         old, weight = self.spell(m.name, ()), self.spell(l.name, ())
@@ -712,9 +716,7 @@ class _Reader:
             greatest = self.target(t)
             need(says(value(t), f"fmax({old}, {new})"), t, "the greater maximum is due")
             for x, start in ((a, old), (c, new)):
-                need(
-                    says(value(x), f"rescale({start}, {greatest})"), x, f"rescale({start}, {greatest}) is due"
-                )
+                need(says(value(x), f"rescale({start}, {greatest})"), x, f"rescale({start}, {greatest}) is due")
                 factors.append(self.spell(self.first(x, z, ()), ()))
             need(says(goal(m1), old) and says(value(m1), greatest), m1, "the new maximum is due")
             return Term("state", None, (highest, self.merged(l1, weight, factors, z), Int(0)))
@@ -748,9 +750,7 @@ class _Reader:
         match e:
             case ast.Constant(value=int(c)) if type(c) is int and c <= MAX_INT:
                 return Int(c)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(c))) if (
-                type(c) is int and 0 < c <= MAX_INT
-            ):
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(c))) if type(c) is int and 0 < c <= MAX_INT:
                 return Int(-c)
             case ast.Name(id=name):
                 if name in self.sizes:
@@ -846,7 +846,7 @@ class _Reader:
         return Psi(head, *(self.index(x, scope) for x in nodes))
 
     def quotient(self, e: ast.expr, scope: Scope) -> Term:
-        o, l = args_of(e)  # noqa: E741
+        o, l = args_of(e)
         found = self.cell(o, scope, "state")
         base = name_of(o.value) if isinstance(o, ast.Subscript) else name_of(o)
         need(says(l, self.spell(scope.names[base].weights, ())), e, "o and l are of two states")

@@ -9,8 +9,8 @@ Importing this package loads no torch.
 
 from __future__ import annotations
 
-from .compare import agree
 from .capture import capture
+from .compare import agree
 from .graph import Graph, parse
 from .table import COVERED, Spec, spec_of
 

@@ -12,23 +12,28 @@ distinct primes.  What a trace may hide is looked for and refused by name, file 
 from __future__ import annotations
 
 import inspect
+import io
+import logging
 import math
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BackendMissing, NotCovered
-from .declare import Axis, Parameter, parameters
+from .declare import Parameter, parameters
 from .graph import SCHEMA
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 PRIMES: Final = (11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
 STAND_INS: Final = tuple(1.0 + (k + 1) * math.pi / 1000 for k in range(16))  # for numbers that must be Python floats
+RAISED: Final = (RuntimeError, ValueError, IndexError, TypeError)  # what torch raises where shapes do not fit
+COPIES: Final = ("aten.lift_fresh_copy.default", "aten.detach_.default", "aten.detach.default")  # of a constant
 SYM_NAMES: Final = {"sym_float": "sym.float", "_sym_sqrt": "sym.sqrt", "sym_not": "sym.not"}
 
 
@@ -74,6 +79,7 @@ class _Capture:
     def __init__(self, fn: Callable[..., Any], params: Sequence[Parameter], name: str, file: str):
         self.fn, self.params, self.name, self.file = fn, params, name, file
         self.path = inspect.getsourcefile(fn) or ""
+        self.values: Sequence[int] = ()  # the example's value of each free size
         self.decisions: list[tuple[str, Any, int]] = []  # how, what was asked, line
         self.stand_ins: dict[float, str] = {}
         self.equations = {a.size: a.factors for p in params for a in p.axes if a.factors}
@@ -124,18 +130,28 @@ class _Capture:
     def graph(self) -> dict[str, Any]:
         if len(self.free) > len(PRIMES):
             raise self.refuse(f"more than {len(PRIMES)} sizes")
-        try:
-            eager = self.calls(PRIMES)
-        except (RuntimeError, ValueError, IndexError, TypeError) as e:
-            raise _ShapesDisagree(
-                f"{self.file}:{self._first_line()}: {self.name}: it raises at the shapes {self._shapes()}: "
-                f"{str(e).splitlines()[0]}; declare the extents in the docstring, as in 'k: (b, g, m, dk)'"
-            ) from None
+        self.values, eager = self.first_calls()
         program, scalars = self.export()
-        self.same_calls(eager)
         rename = self.symbols(program)
         hypotheses = self.judge_decisions(rename)
+        self.same_calls(eager)
         return self.document(program, scalars, rename, hypotheses)
+
+    def first_calls(self) -> tuple[Sequence[int], list[tuple[str, int]]]:
+        """The calls at the first example, or where an assertion fails there, with the sizes in opposite order."""
+        n = len(self.free)
+        for values in (PRIMES[:n], PRIMES[:n][::-1]):
+            try:
+                return values, self.calls(values)
+            except AssertionError as e:
+                why = f"an assertion fails {e}".rstrip()
+            except RAISED as e:
+                why = str(e).splitlines()[0] if str(e) else type(e).__name__
+                break
+        raise _ShapesDisagree(
+            f"{self.file}:{self._first_line()}: {self.name}: it raises at the shapes {self._shapes()}: {why};"
+            " declare the extents in the docstring, as in 'k: (b, g, m, dk)', and equal extents by one name"
+        )
 
     def _shapes(self) -> str:
         return ", ".join(f"{p.name} ({', '.join(a.size for a in p.axes)})" for p in self.params if p.axes)
@@ -143,16 +159,19 @@ class _Capture:
     def same_calls(self, eager: list[tuple[str, int]]) -> None:
         """The same calls with each size 1 in turn, with all sizes 1, and with the sizes in opposite order."""
         n = len(self.free)
-        trials = [("sizes in another order", PRIMES[:n][::-1]), ("all sizes 1", (1,) * n)]
-        trials += [(f"{size} = 1", (*PRIMES[:k], 1, *PRIMES[k + 1 : n])) for k, size in enumerate(self.free)]
+        first = tuple(self.values)
+        trials = [(f"{size} = 1", (*first[:k], 1, *first[k + 1 :])) for k, size in enumerate(self.free)]
+        trials += [("sizes in another order", first[::-1]), ("all sizes 1", (1,) * n)]
         for what, values in trials:
             try:
                 found = self.calls(values)
-            except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
+            except (*RAISED, AssertionError):
                 continue  # a slice out of range or an assertion: a hypothesis of the Spec excludes these sizes
             if found != eager:
                 other = next((x for x, y in zip(found, eager, strict=False) if x != y), found[-1] if found else ("", 0))
-                raise self.refuse(f"it takes another path at {what} ({other[0]}); one path for all sizes is covered", other[1])
+                raise self.refuse(
+                    f"it takes another path at {what} ({other[0]}); one path for all sizes is covered", other[1]
+                )
 
     def export(self) -> tuple[Any, dict[str, str]]:
         """The exported program, and for each of its numbers the parameter that it is."""
@@ -162,7 +181,7 @@ class _Capture:
 
         traced = [p for p in self.params if p.kind != "literal"]
         literals = {p.name: p.value for p in self.params if p.kind == "literal"}
-        example = self.example(self.sizes(PRIMES))
+        example = self.example(self.sizes(self.values))
         args = [torch.tensor(x, dtype=torch.float64) if isinstance(x := example[p.name], float) else x for p in traced]
         outer = self
 
@@ -174,13 +193,13 @@ class _Capture:
                     return outer.fn(**values, **literals)
 
         numbers: dict[str, str] = {}
-        dynamic = tuple({k: Dim.AUTO for k in range(x.ndim)} for x in args)
+        dynamic = tuple(dict.fromkeys(range(x.ndim), Dim.AUTO) for x in args)
         with _symbolic(self), traceback.preserve_node_meta(), _quiet():
             try:
                 return export(Traced(), tuple(args), dynamic_shapes=(dynamic,), strict=False), numbers
             except NotCovered:
                 raise
-            except Exception as e:  # export raises its own and Python's; which, is no interface
+            except Exception as e:  # noqa: BLE001 - export raises its own and Python's; which, is no interface
                 raise self.not_exported(e) from None
 
     def not_exported(self, e: Exception) -> NotCovered:
@@ -214,13 +233,18 @@ class _Capture:
             for axis, extent in zip(p.axes, node.meta["val"].shape if p.axes else (), strict=True):
                 if isinstance(extent, int):
                     line = next((ln for how, _, ln in self.decisions if how == "number"), 0)
-                    raise self.refuse(f"size {axis.size} of {p.name} became the constant {extent}; every size stays symbolic:"
-                                      " no loop, literal extent or comparison may fix one", line)  # fmt: skip
+                    raise self.refuse(
+                        f"size {axis.size} of {p.name} became the constant {extent}; every size stays symbolic:"
+                        " no loop, literal extent or comparison may fix one",
+                        line,
+                    )
                 bound.setdefault(extent.node.expr, axis.size)
         for expr, size in bound.items():
             if expr.is_Symbol:
                 factors = self.equations.get(size, (size,))
-                rename[expr] = math.prod(sympy.Symbol(f, positive=True, integer=True) if isinstance(f, str) else f for f in factors)
+                rename[expr] = math.prod(
+                    sympy.Symbol(f, positive=True, integer=True) if isinstance(f, str) else f for f in factors
+                )
         self.bound = bound
         return rename
 
@@ -249,14 +273,20 @@ class _Capture:
                     held.append(["lt", _polynomial(taken.rhs), _polynomial(taken.lhs)])
                 case sympy.GreaterThan():
                     held.append(["lt", _polynomial(taken.rhs), ["add", _polynomial(taken.lhs), ["int", 1]]])
-            if not isinstance(taken, sympy.core.relational.Relational) or isinstance(taken, (sympy.Eq, sympy.Ne)) or None in held:
+            if (
+                not isinstance(taken, sympy.core.relational.Relational)
+                or isinstance(taken, (sympy.Eq, sympy.Ne))
+                or None in held
+            ):
                 raise self.refuse(f"a branch on sizes ({taken}); one path for all sizes is covered, and assertions"
                                   " on the order of sizes", line)  # fmt: skip
         return [h for n, h in enumerate(held) if h not in held[:n]]
 
     # --- the document ----------------------------------------------------------------------------
 
-    def document(self, program: Any, scalars: Mapping[str, str], rename: Mapping[Any, Any], held: list[Any]) -> dict[str, Any]:
+    def document(
+        self, program: Any, scalars: Mapping[str, str], rename: Mapping[Any, Any], held: list[Any]
+    ) -> dict[str, Any]:
         translate = _Translate(self, program)
         nodes, output = translate.nodes()
         return {
@@ -326,7 +356,13 @@ def _polynomial(e: Any) -> Any:
         return ["int", int(e)]
     if e.is_Symbol:
         return ["size", e.name]
-    parts = [e.base] * int(e.exp) if e.is_Pow and e.exp.is_Integer and 0 < e.exp < 8 else e.args if e.is_Add or e.is_Mul else ()
+    parts = (
+        [e.base] * int(e.exp)
+        if e.is_Pow and e.exp.is_Integer and 0 < e.exp < 8
+        else e.args
+        if e.is_Add or e.is_Mul
+        else ()
+    )
     trees = [_polynomial(a) for a in parts]
     if not trees or None in trees:
         return None
@@ -373,13 +409,12 @@ class _Translate:
         for node in body:
             if node.op == "placeholder" and node.name in specs:
                 self.constants[node] = self.program.constants.get(specs[node.name])
-            elif node.op == "call_function" and node.args and node.args[0] in self.constants:
-                if str(node.target) in ("aten.lift_fresh_copy.default", "aten.detach_.default", "aten.detach.default"):
-                    self.constants[node] = self.constants[node.args[0]]
+            elif str(node.target) in COPIES and node.args[0] in self.constants:
+                self.constants[node] = self.constants[node.args[0]]
 
     def known(self, node: Any) -> bool:
         """Nodes that are an input or a constant: item() of a number's tensor."""
-        return node in self.constants or str(node.target) == "aten.item.default" and node.args[0].name in self.params
+        return node in self.constants or (str(node.target) == "aten.item.default" and node.args[0].name in self.params)
 
     def mutates(self, node: Any) -> bool:
         schema = getattr(node.target, "_schema", None)
@@ -435,7 +470,7 @@ def _watch(of: _Capture, numbers: Mapping[str, str] | None = None) -> Any:
     from torch.fx import traceback
     from torch.overrides import TorchFunctionMode, resolve_name
 
-    class Watch(TorchFunctionMode):  # type: ignore[misc]
+    class Watch(TorchFunctionMode):
         def __init__(self) -> None:
             super().__init__()
             self.log: list[tuple[str, int]] = []
@@ -444,10 +479,16 @@ def _watch(of: _Capture, numbers: Mapping[str, str] | None = None) -> Any:
             line, kwargs = of_line(of), dict(kwargs or {})
             self.log.append((resolve_name(func) or str(func), line))
             scale = kwargs.get("scale")
-            if numbers and func is torch.nn.functional.scaled_dot_product_attention and isinstance(scale, torch.SymFloat):
+            if (
+                numbers
+                and func is torch.nn.functional.scaled_dot_product_attention
+                and isinstance(scale, torch.SymFloat)
+            ):
                 name = numbers.get(str(scale.node.expr))
                 if name is None:
-                    raise of.refuse("the scale of scaled_dot_product_attention is a parameter as it stands, a literal or None", line)
+                    raise of.refuse(
+                        "the scale of scaled_dot_product_attention is a parameter as it stands, a literal or None", line
+                    )
                 kwargs["scale"] = STAND_INS[list(numbers.values()).index(name)]
                 of.stand_ins[kwargs["scale"]] = name
             with traceback.annotate({"line": line}):
@@ -458,33 +499,43 @@ def _watch(of: _Capture, numbers: Mapping[str, str] | None = None) -> Any:
 
 def of_line(of: _Capture) -> int:
     """The line of the function's file that is running, innermost."""
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_filename != of.path:
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return frame.f_lineno if frame is not None else 0
 
 
 def _outside_torch() -> bool:
-    """Was the caller's caller code outside torch (the function, or a helper of it)?"""
-    return not sys._getframe(2).f_globals.get("__name__", "").startswith("torch")
+    """Was this asked by code outside torch: the function, or a helper of it?"""
+    frame = inspect.currentframe()
+    for _ in range(2):  # this function, and the method that asks
+        frame = frame.f_back if frame is not None else None
+    asking = frame.f_back if frame is not None else None
+    return asking is not None and not asking.f_globals.get("__name__", "").startswith("torch")
 
 
 @contextmanager
 def _symbolic(of: _Capture) -> Iterator[None]:
-    """Notes every truth value and Python number that the function makes of a size; ``math.sqrt`` of a size stays
-    symbolic."""
+    """Note every truth value and Python number that the function makes of a size.
+
+    ``math.sqrt`` of a size stays symbolic.
+    """
     import torch
 
-    kept = [(torch.SymBool, "__bool__"), (torch.SymInt, "__bool__"), (torch.SymInt, "__int__"), (torch.SymInt, "__index__")]
+    kept = [
+        (torch.SymBool, "__bool__"),
+        (torch.SymInt, "__bool__"),
+        (torch.SymInt, "__int__"),
+        (torch.SymInt, "__index__"),
+    ]
     old = [(cls, name, getattr(cls, name)) for cls, name in kept if hasattr(cls, name)]
 
     def noting(cls: Any, name: str, f: Any) -> Any:
         def noted(self: Any) -> Any:
-            answer = f(self)
+            asked, answer = self.node.expr, f(self)
             if _outside_torch():
                 import sympy
 
-                asked = self.node.expr
                 if cls is torch.SymBool:
                     of.decisions.append(("branch", asked if answer else sympy.Not(asked), of_line(of)))
                 elif name == "__bool__":
@@ -515,13 +566,14 @@ def _symbolic(of: _Capture) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's own log of a failed trace is not shown: the refusal says what it says."""
-    import logging
-
+    """What torch logs, warns and prints of a trace is not shown: the refusal says what it says."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+    nowhere = io.StringIO()
     try:
-        yield
+        with redirect_stdout(nowhere), redirect_stderr(nowhere), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)

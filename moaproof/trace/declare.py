@@ -8,8 +8,8 @@ A parameter is declared by a line of the docstring, or by a string annotation, i
     mask: bool (#b, #h, n, m)    a boolean mask that broadcasts: an axis with # may have extent 1
     scale: real                  one number
 
-Undeclared, ``float`` annotations and the names ``scale`` and the like are numbers, parameters with a default are fixed
-at it, ``mask`` and ``attn_mask`` are ``bool (#b, #h, #n, #m)``, and what remains are the query, key and value by name
+Undeclared, a parameter with a default is fixed at it, a ``float`` and the names ``scale`` and the like are numbers,
+``mask`` and ``attn_mask`` are ``bool (#b, #h, #n, #m)``, and what remains are the query, key and value by name
 or by position: (b, h = g*r, n, dk), (b, g, m, dk), (b, g, m, dv), or the same with equal heads.
 """
 
@@ -68,6 +68,8 @@ def declared(text: str) -> tuple[str, tuple[Axis, ...]] | None:
 
 def _axis(token: str) -> Axis:
     name, _, product = token.replace(" ", "").partition("=")
+    if not name.removeprefix("#").isidentifier():
+        raise NotCovered(f"declaration: {token.strip()!r} is no size; each extent has a name, as in (n, dk)")
     factors = tuple(int(f) if f.isdigit() else f for f in product.split("*") if f)
     return Axis(name.removeprefix("#"), factors, name.startswith("#"))
 
@@ -83,7 +85,9 @@ def parameters(fn: Callable[..., Any], fixed: Mapping[str, Any]) -> list[list[Pa
         raise NotCovered(f"{fn.__name__}: fixed names {', '.join(sorted(unknown))}, which is no parameter")
     lines = re.findall(r"^[ \t]*(\w+)[ \t]*:[ \t]*(.+)$", inspect.getdoc(fn) or "", re.MULTILINE)
     stated = {name: found for name, text in lines if name in signature and (found := declared(text))}
-    readings = [[_one(fn, p, at, fixed, stated, layout) for at, p in enumerate(signature.values())] for layout in LAYOUTS]
+    readings = [
+        [_one(fn, p, at, fixed, stated, layout) for at, p in enumerate(signature.values())] for layout in LAYOUTS
+    ]
     return readings if readings[0] != readings[1] else readings[:1]
 
 
@@ -101,19 +105,23 @@ def _one(
         return Parameter(p.name, "literal", value=fixed[p.name])
     annotation = _annotation(p)
     found = stated.get(p.name) or declared(annotation)
-    if found is None and (annotation == "float" or (p.name in SCALARS and p.default is p.empty)):
+    if found is None and p.default is p.empty and (annotation == "float" or p.name in SCALARS):
         found = "scalar", ()
     if found is not None:
         return Parameter(p.name, *found)
     if p.default is not p.empty:
         return Parameter(p.name, "literal", value=p.default)
     if annotation in ("bool", "int", "str"):
-        raise NotCovered(f"{fn.__name__}: {p.name} is a Python {annotation}; fix it: capture(fn, fixed={{{p.name!r}: ...}})")
+        raise NotCovered(
+            f"{fn.__name__}: {p.name} is a Python {annotation}; fix it: capture(fn, fixed={{{p.name!r}: ...}})"
+        )
     role = "mask" if p.name in MASKS else USUAL.get(p.name) or "qkv"[at : at + 1]
     found = declared(layout.get(role, ""))
     if found is None:
         line = f"{p.name}: (n, m)"
-        raise NotCovered(f"{fn.__name__}: the extents of {p.name} are not known; declare them in the docstring: '{line}'")
+        raise NotCovered(
+            f"{fn.__name__}: the extents of {p.name} are not known; declare them in the docstring: '{line}'"
+        )
     return Parameter(p.name, *found)
 
 

@@ -18,7 +18,7 @@ Anything else is ``CertificateInvalid``; nothing is ignored and nothing is evalu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
@@ -133,9 +133,7 @@ def _list(x: Any, what: str, limit: int) -> list[Any]:
 
 
 def _record(x: Any, what: str, fields: frozenset[str]) -> dict[str, Any]:
-    need(
-        isinstance(x, dict) and set(x) == fields, f"{what} has exactly the fields {', '.join(sorted(fields))}"
-    )
+    need(isinstance(x, dict) and set(x) == fields, f"{what} has exactly the fields {', '.join(sorted(fields))}")
     return dict(x)
 
 
@@ -185,9 +183,7 @@ def _input(x: Any) -> Input:
     name, kind = _name(x["name"], "an input's name"), x["kind"]
     if kind == "literal":
         return Input(name, kind, value=_value(x["value"], 0, frozenset()))
-    axes = {
-        key: tuple(_list(x.get(key, []), f"{name}: {key}", MAX_RANK)) for key in ("extents", "steps", "over")
-    }
+    axes = {key: tuple(_list(x.get(key, []), f"{name}: {key}", MAX_RANK)) for key in ("extents", "steps", "over")}
     for key in ("extents", "over"):
         for size in axes[key]:
             _name(size, f"{name}: a size")
@@ -211,14 +207,7 @@ def _fresh_names(inputs: tuple[Input, ...]) -> None:
     """Input names are distinct, no input has the name of a size, and a mask's own extents and steps are its own."""
     names = [i.name for i in inputs]
     need(len(set(names)) == len(names), "two inputs have one name")
-    own = [
-        s
-        for i in inputs
-        if i.kind == "mask"
-        for e, s in zip(i.extents, i.steps, strict=True)
-        if s
-        for s in (e, s)
-    ]
+    own = [s for i in inputs if i.kind == "mask" for e, s in zip(i.extents, i.steps, strict=True) if s for s in (e, s)]
     shared = {s for i in inputs for s in (i.over if i.kind == "mask" else i.extents)}
     need(
         len(set(own)) == len(own) and not shared & set(own),
@@ -233,9 +222,7 @@ def _equation(x: Any) -> tuple[str, Term]:
     size = _name(x["size"], "an equation's size")
     factors = _list(x["factors"], "factors", MAX_RANK)
     need(bool(factors), "an equation has factors")
-    terms = [
-        Size(_name(f, "a factor")) if isinstance(f, str) else Int(_int(f, "a factor", 0)) for f in factors
-    ]
+    terms = [Size(_name(f, "a factor")) if isinstance(f, str) else Int(_int(f, "a factor", 0)) for f in factors]
     product = terms[0]
     for t in terms[1:]:
         product = Mul(product, t)
@@ -303,4 +290,4 @@ def parse(document: Any) -> Graph:
     )
     sizes = frozenset(graph.sizes)
     held = tuple(_hypothesis(h, sizes) for h in _list(x["hypotheses"], "hypotheses", 64))
-    return Graph(**{f: held if f == "hypotheses" else getattr(graph, f) for f in Graph.__slots__})
+    return replace(graph, hypotheses=held)

@@ -17,13 +17,31 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, NoReturn
 
-from ..errors import NotCovered
+from .. import term
+from ..errors import CertificateInvalid, NotCovered
 from ..operators import tabulate, typeof
 from ..shapes import polynomial, same_index
 from ..term import (
-    MAX_ARITY, MAX_DEPTH, ONE, TRUE, ZERO, Add, And, F, In, Int, Lt, Mul, Not, Psi, Size, Term, Var, up,
+    MAX_ARITY,
+    MAX_DEPTH,
+    ONE,
+    TRUE,
+    ZERO,
+    Add,
+    And,
+    F,
+    In,
+    Int,
+    Lt,
+    Mul,
+    Not,
+    Psi,
+    Size,
+    Term,
+    Var,
+    subterms,
+    up,
 )  # fmt: skip
-from ..term import Real as rational
 
 Shape = tuple[Term, ...]
 Index = Sequence[Term]
@@ -38,6 +56,11 @@ class Real:
     seen: Cells | None = None
     role: str = ""  # "", "score", "weight" or "row"
     origin: tuple[str, Real] | None = None  # of a row: its monoid and what it folds
+
+    @property
+    def visible(self) -> Cells:
+        """The visible cells of a score or a weight."""
+        return self.seen if self.seen is not None else refuse("no visibility is pending", CertificateInvalid)
 
     @property
     def core(self) -> Shape:
@@ -84,29 +107,44 @@ def joined(*shapes: Shape) -> Shape:
         extents = [s[k - rank + len(s)] for s in shapes if k - rank + len(s) >= 0]
         real = [e for e in extents if e is not ONE]
         if any(not same_index(real[0], e) for e in real[1:]):
-            refuse(
-                f"extents {real[0]!r} and {real[1]!r} meet; broadcasting is covered for equal extents and for 1"
-            )
+            refuse(f"extents {real[0]!r} and {real[1]!r} meet; broadcasting is covered for equal extents and for 1")
         out.append(real[0] if real else ONE)
     return tuple(out)
 
 
 def plus(i: Term, d: Term | int) -> Term:
-    """i + d, written as i when d is the literal 0."""
+    """i + d, with literals added up."""
     d = Int(d) if isinstance(d, int) else d
+    if d.op == "int":
+        if i.op == "int":
+            return Int(i.data + d.data)
+        if i.op == "iadd" and i.args[1].op == "int":
+            return plus(i.args[0], i.args[1].data + d.data)
     return i if d is ZERO else d if i is ZERO else Add(i, d)
 
 
 def minus(a: Term, b: Term) -> Term:
     """a - b, written as a literal or as a when it can be."""
-    if a.op == b.op == "int":
-        return Int(a.data - b.data)
-    return ZERO if a is b else a if b is ZERO else Add(a, Mul(Int(-1), b))
+    if b.op == "int":
+        return plus(a, -b.data)
+    return ZERO if a is b else Add(a, Mul(Int(-1), b))
+
+
+def modest(t: Term) -> Term:
+    """An index term whose polynomial is small enough to be computed; a hostile graph is refused here."""
+    sizes: dict[Term, tuple[int, int]] = {}  # a bound on the monomials and on the degree
+
+    for u in subterms(t):
+        (m, d), (n, e) = ([sizes[x] for x in u.args] + [(0, 0), (0, 0)])[:2]
+        sizes[u] = {"iadd": (m + n, max(d, e)), "imul": (m * n, d + e)}.get(u.op, (1, 1))
+        if max(sizes[u]) > 256:
+            refuse("a size is too large an expression", CertificateInvalid)
+    return t
 
 
 def evident(a: Term, b: Term) -> bool:
     """Is a < b for all natural numbers, because b - a has no negative coefficient and a positive constant?"""
-    rows = polynomial(minus(b, a))
+    rows = polynomial(modest(minus(b, a)))
     return all(c > 0 for _, c in rows) and any(not m for m, _ in rows)
 
 
@@ -140,7 +178,16 @@ def lookup(x: Cells, index: Index) -> Term:
 
 
 def cellwise(sort: str, f: Callable[..., Term], *xs: Cells) -> Cells:
-    return Cells(sort, joined(*(x.shape for x in xs)), lambda i: f(*(lookup(x, i) for x in xs)))
+    """A function of the elements; each element is made once."""
+    made: dict[Index, Term] = {}
+
+    def at(i: Index) -> Term:
+        key = tuple(i)
+        if key not in made:
+            made[key] = f(*(lookup(x, i) for x in xs))
+        return made[key]
+
+    return Cells(sort, joined(*(x.shape for x in xs)), at)
 
 
 def array_of(x: Cells, shape: Shape) -> Term:
@@ -157,11 +204,7 @@ def array_of(x: Cells, shape: Shape) -> Term:
     body, r = t, len(axes)
     for _ in range(r):
         body = body.args[1]
-    if (
-        body.op == "psi"
-        and body.args[0].op == "in"
-        and list(body.args[1:]) == [Var(r - 1 - k) for k in range(r)]
-    ):
+    if body.op == "psi" and body.args[0].op == "in" and list(body.args[1:]) == [Var(r - 1 - k) for k in range(r)]:
         return body.args[0]
     return t
 
@@ -181,9 +224,9 @@ def real(x: Any) -> Real:
     if isinstance(x, bool):
         refuse("a truth value stands where a number is due")
     if isinstance(x, int):
-        return Real(rational(x))
+        return Real(term.Real(x))
     if isinstance(x, Fraction):
-        return Real(rational(x.numerator, x.denominator))
+        return Real(term.Real(x.numerator, x.denominator))
     if isinstance(x, Cells) and x.sort == "index" and not x.shape:
         return Real(Term("cast", None, (x.at(()),)))
     if isinstance(x, Cells):
@@ -200,9 +243,7 @@ def cells(x: Any, sort: str) -> Cells:
         return Cells("index", (), lambda i: Int(x))
     if sort == "bool" and isinstance(x, bool):
         return Cells("bool", (), lambda i: TRUE if x else Not(TRUE))
-    refuse(
-        f"a boolean mask is due, not {_kind(x)}" if sort == "bool" else f"an integer is due, not {_kind(x)}"
-    )
+    refuse(f"a boolean mask is due, not {_kind(x)}" if sort == "bool" else f"an integer is due, not {_kind(x)}")
 
 
 def _kind(x: Any) -> str:
@@ -214,7 +255,7 @@ def index(x: Any) -> Term:
     c = cells(x, "index")
     if c.shape:
         refuse("an array of indices stands where one integer is due")
-    return c.at(())
+    return modest(c.at(()))
 
 
 def literal(x: Any, what: str) -> int:
@@ -259,8 +300,7 @@ def omega(ranks: tuple[int, ...], arrays: Sequence[Term], function: Callable[...
 
     def element(i: Index, r: int) -> Term:
         def cell(a: Term, s: Shape, own: int) -> Term:
-            inside = lambda j, q: Psi(a, *[up(x, q) for x in i[r - own :]], *j)  # noqa: E731
-            return tabulate(s[own:], inside)
+            return tabulate(s[own:], lambda j, q: Psi(a, *[up(x, q) for x in i[r - own :]], *j))
 
         return function(*map(cell, arrays, shapes, map(len, frames)))
 
@@ -273,16 +313,19 @@ def pointwise(f: str, x: Real, y: Real) -> Real:
     hx, hy = positions(x.shape, shape), positions(y.shape, shape)
     whole = list(range(len(core(shape))))
     a, b = x.term, y.term
-    on_cells = lambda u, v: Term("pointwise", f, (u, v))  # noqa: E731
-    if hx == hy or not hx or not hy:
+
+    def on_cells(u: Term, v: Term) -> Term:
+        return Term("pointwise", f, (u, v))
+
+    if not whole:
+        t = F(f, a, b)
+    elif hx == hy or not hx or not hy:
         t = on_cells(a, b)
     elif hx == whole and hy == whole[: len(hy)]:
         t = omega((len(hx) - len(hy), 0), (a, b), on_cells)
     elif hy == whole and hx == whole[: len(hx)]:
         t = omega((0, len(hy) - len(hx)), (a, b), on_cells)
-    elif (hx == whole and hy == whole[len(whole) - len(hy) :]) or (
-        hy == whole and hx == whole[len(whole) - len(hx) :]
-    ):
+    elif (hx == whole and hy == whole[len(whole) - len(hy) :]) or (hy == whole and hx == whole[len(whole) - len(hx) :]):
         rank = min(len(hx), len(hy))
         t = omega((rank, rank), (a, b), on_cells)
     elif hx + hy == whole:

@@ -14,10 +14,14 @@ from . import moves
 
 
 def rows(chain: Chain) -> None:
-    """Each row: what does not depend on the column is hoisted; the columns become the innermost loop; every fold is named."""
+    """Each row: what does not depend on the column is hoisted; the columns become the innermost loop; every fold is named.
+
+    The rows are dealt to the cores in tiles of tq.
+    """
     nest = moves.inner_nest(chain)
     if nest:
         _row(chain, nest[-1])
+        _deal(chain, nest[-2] if len(nest) > 1 else nest[-1])
     moves.name_folds(chain)
     moves.gamma_everywhere(chain)
     moves.bind_leading(chain)
@@ -43,6 +47,13 @@ def _row(chain: Chain, columns: Path) -> None:
     chain.name((*row, 2), biggest or weight)
     chain.do("extensionality", row, 1)
     chain.name(row, (1, 0))
+
+
+def _deal(chain: Chain, axis: Path) -> None:
+    extent = chain.at(axis).args[0]
+    if extent.op == "size":
+        chain.tile(extent.data, "tq", "bq")
+        chain.do("split-build", axis, b=(0, Size("bq")), t=(0, Size("tq")))
 
 
 def _worth_naming(t: Term) -> bool:
@@ -163,6 +174,9 @@ def _tile_of_keys(chain: Chain, tile: Path) -> None:
     chain.tabulate(weight, 0, up(extent, 3))
     chain.tabulate((*tile, 2, 1, 2, 0), 0, up(extent, 4))
     chain.name(tile, (1, 2, 0))  # the weights
+    tile = (*tile, 1)
+    chain.do("extensionality", (*tile, 2), 1)
+    chain.name(tile, (2, 1, 0))  # the tile's sums, one for each column
 
 
 def _stage_queries(chain: Chain, row: Path) -> None:

@@ -1,0 +1,3 @@
+"""Functions to derive from: ``attention.py`` and ``arrays.py``."""
+
+from __future__ import annotations

@@ -1,0 +1,89 @@
+"""Derive again all that is committed: ``python -m moaproof.derive.regen`` (``make regen``).
+
+Writes certs/*.json, kernels/*.py with kernels/MANIFEST.json, rewrite_rules/rulebook.json and CERTIFICATES.md.  The same code gives
+the same bytes on every machine; CI demands an empty diff.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from moaproof.rewrite_rules import document
+
+from ..term import canonical
+from .pipeline import Derived, derive
+
+# name, function, schedule, dtypes.  The names that ``runtime.attention`` looks for come first.
+BOTH = ("float64", "float32")
+COMMITTED: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("attention-online", "sdpa", "online", BOTH),
+    ("causal-online", "sdpa_causal", "online", BOTH),
+    ("masked-online", "sdpa_masked", "online", BOTH),
+    ("gqa-online", "sdpa_gqa", "online", BOTH),
+    ("gqa-causal-online", "sdpa_gqa_causal", "online", BOTH),
+    ("gqa-masked-online", "sdpa_gqa_masked", "online", BOTH),
+    ("attention-rows", "attention", "rows", BOTH),
+    ("causal-rows", "causal_attention", "rows", ("float64",)),
+    ("masked-rows", "sdpa_masked", "rows", ("float64",)),
+    ("unshifted-online", "unshifted_softmax", "online", ("float64",)),
+    ("scaled-online", "scaled_attention", "online", ("float64",)),
+    ("one-head-online", "one_head", "online", ("float64",)),
+)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def examples(root: Path) -> ModuleType:
+    """The examples' module, from its file: what a user derives."""
+    spec = importlib.util.spec_from_file_location("moaproof_examples_attention", root / "examples" / "attention.py")
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(root / "examples" / "attention.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def regenerate(root: Path = ROOT, say: Callable[[str], None] = print) -> None:
+    """Write every generated file of the checkout at ``root``; files that are no longer generated are removed."""
+    from ..assess.document import certificates_md
+
+    functions = examples(root)
+    derived: list[Derived] = []
+    for name, function, schedule, dtypes in COMMITTED:
+        d = derive(getattr(functions, function), schedule, name=name, dtypes=dtypes)
+        say(f"{name}: {len(d.certificate.steps)} steps, {len(d.certificate.to_bytes())} bytes")
+        derived.append(d)
+    certs = {f"{d.certificate.name}.json": d.certificate.to_bytes() for d in derived}
+    kernels = {file: text for d in derived for file, text in d.texts.items()}
+    kernels["MANIFEST.json"] = canonical(manifest(derived)) + b"\n"
+    _write(root / "certs", certs, ".json")
+    _write(root / "kernels", kernels, ".py", ".json")
+    (root / "rewrite_rules" / "rulebook.json").write_bytes(canonical(document()) + b"\n")
+    (root / "CERTIFICATES.md").write_text(certificates_md(root), encoding="utf-8")
+
+
+def manifest(derived: list[Derived]) -> dict[str, Any]:
+    """Which kernel file belongs to which certificate: what the loader may run."""
+    rows = {
+        k.file: {"certificate": d.certificate.name, "core": d.certificate.core_digest(), "dtype": k.dtype, "sha256": k.sha256}
+        for d in derived
+        for k in d.certificate.kernels
+    }
+    return {"schema": "moaproof/manifest/1", "kernels": rows}
+
+
+def _write(folder: Path, files: dict[str, bytes], *suffixes: str) -> None:
+    for old in folder.iterdir():
+        if old.suffix in suffixes and old.name != "__init__.py" and old.name not in files:
+            old.unlink()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    regenerate()
