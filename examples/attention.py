@@ -3,7 +3,7 @@
 Letters: n queries, m keys, dk and dv head sizes, b batch, h query heads, g key heads, r query heads for each of them.
 
 Without a declaration q, k, v are (b, h, n, dk), (b, h, m, dk), (b, h, m, dv); a ``mask`` is boolean and broadcasts to
-(b, h, n, m), and a ``scale`` is a number.  A docstring line declares other shapes: a name is a size, and ``#n`` is n or 1.
+(b, h, n, m); a ``scale`` is a number.  A docstring line declares other shapes: a name is a size, ``#n`` is n or 1.
 A parameter with a default is fixed at it.
 """
 

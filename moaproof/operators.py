@@ -15,7 +15,25 @@ from typing import Any, ClassVar, Self, cast
 from .errors import IllFormed
 from .shapes import gamma, product, same_index
 from .term import (
-    ONE, ZERO, Add, Build, Div, F, Flat, Fold, Int, Lt, Mul, Psi, Sub, Term, Var, Where, instantiate, tile_extent, up,
+    ONE,
+    ZERO,
+    Add,
+    Build,
+    Div,
+    F,
+    Flat,
+    Fold,
+    Int,
+    Lt,
+    Mul,
+    Psi,
+    Sub,
+    Term,
+    Var,
+    Where,
+    instantiate,
+    tile_extent,
+    up,
 )  # fmt: skip
 
 
@@ -70,8 +88,28 @@ class Type:
 
 
 MOA = frozenset(
-    "transpose reshape ravel take drop cat reverse rotate iota rho delta tau lift broadcast map pointwise omega"
-    " reduce outer inner".split()
+    [
+        "transpose",
+        "reshape",
+        "ravel",
+        "take",
+        "drop",
+        "cat",
+        "reverse",
+        "rotate",
+        "iota",
+        "rho",
+        "delta",
+        "tau",
+        "lift",
+        "broadcast",
+        "map",
+        "pointwise",
+        "omega",
+        "reduce",
+        "outer",
+        "inner",
+    ]
 )
 INDEX_SORTED = frozenset({"int", "size", "x", "iadd", "imul", "idiv", "imin"})
 
@@ -102,7 +140,7 @@ def typeof(t: Term, ctx: Context = ()) -> Type:
 
 
 @lru_cache(maxsize=200_000)
-def _typeof(t: Term, ctx: Context) -> Type:
+def _typeof(t: Term, ctx: Context) -> Type:  # noqa: C901  one clause a node
     a = t.args
     if t.op in MOA:
         return typeof(definition(t, ctx), ctx)
@@ -201,7 +239,7 @@ def _outside(inner: Type) -> Type:
 
 
 def tabulate(extents: Sequence[Term], element: Callable[[Sequence[Term], int], Term]) -> Term:
-    """``build`` over all axes: ``element(index, r)`` lives under ``r`` binders; outer terms are moved by ``up(x, r)``."""
+    """``build`` over all axes: ``element(index, r)`` lives under ``r`` binders, outer terms moved by ``up(x, r)``."""
     r = len(extents)
     t = element([Var(r - 1 - k) for k in range(r)], r)
     for k in reversed(range(r)):
@@ -355,8 +393,11 @@ def _pointwise(t: Term, shapes: Shapes) -> Term:
 
 
 def _omega(t: Term, shapes: Shapes) -> Term:
-    """Apply the function to cells: the last ``rank`` axes of each argument.  Trailing frames agree; the extra leading
-    frame of one argument repeats the other (TR94's shape rule; its printed reduction rule picks other cells)."""
+    """Apply the function to cells: the last ``rank`` axes of each argument.
+
+    Trailing frames agree; the extra leading frame of one argument repeats the other (TR94's shape rule; its printed
+    reduction rule picks other cells).
+    """
     *arrays, function = t.args
     ranks = t.data
     for s, rank in zip(shapes, ranks, strict=True):

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 
 from .errors import IllFormed
 from .operators import MOA, Context, Index, Value, definition, typeof
-from .shapes import gamma_inverse
 from .term import Term
 
 Scalar = Any
@@ -31,8 +30,8 @@ class Algebra(Protocol):
     ``cells`` keeps the cells of closed arrays, for algebras whose scalars are values; None where they are terms.
     """
 
-    cells: dict[tuple[Term, tuple[Scalar, ...]], Scalar] | None
-
+    @property
+    def cells(self) -> dict[tuple[Term, tuple[Scalar, ...]], Scalar] | None: ...
     def integer(self, value: int) -> Scalar: ...
     def size(self, name: str) -> Scalar: ...
     def index(self, op: str, a: Scalar, b: Scalar) -> Scalar: ...
@@ -46,11 +45,11 @@ class Algebra(Protocol):
     def apply(self, function: str, args: Sequence[Scalar]) -> Scalar: ...
     def where(self, c: Scalar, yes: Callable[[], Scalar], no: Callable[[], Scalar]) -> Scalar: ...
     def read(self, name: str, sort: str, offset: Scalar, total: Scalar) -> Scalar: ...
-    def within(self, i: Scalar, extent: Callable[[], Scalar]) -> None: ...
+    def within(self, index: tuple[Scalar, ...], shape: Callable[[], tuple[Scalar, ...]]) -> None: ...
     def fold(
         self, monoid: str, extent: Scalar, guard: Callable[[Scalar], Scalar], element: Callable[[Scalar], Scalar]
     ) -> Scalar: ...
-    def state(self, m: Scalar, l: Scalar, o: Scalar) -> Scalar: ...  # noqa: E741
+    def state(self, m: Scalar, l: Scalar, o: Scalar) -> Scalar: ...
     def quotient(self, state: Scalar) -> Scalar: ...
 
 
@@ -81,16 +80,23 @@ def environment(ctx: Context, indices: Sequence[Scalar], algebra: Algebra) -> En
 
 def meaning(t: Term, at: tuple[Scalar, ...], ctx: Context, env: Env, algebra: Algebra) -> Scalar:
     """The scalar of ``t`` at the full index ``at`` (of a state: its value part at ``at``)."""
-    if at and not t.free and algebra.cells is not None:  # a cell of a closed array is the same wherever the array stands
+    if (
+        at and not t.free and algebra.cells is not None
+    ):  # a cell of a closed array is the same wherever the array stands
         if (t, at) not in algebra.cells:
             algebra.cells[t, at] = _meaning(t, at, (), (), algebra)
         return algebra.cells[t, at]
     return _meaning(t, at, ctx, env, algebra)
 
 
-def _meaning(t: Term, at: tuple[Scalar, ...], ctx: Context, env: Env, algebra: Algebra) -> Scalar:
+def _meaning(  # noqa: C901  one clause a node
+    t: Term, at: tuple[Scalar, ...], ctx: Context, env: Env, algebra: Algebra
+) -> Scalar:
     A, a = algebra, t.args
-    here = lambda u, i=(): meaning(u, i, ctx, env, A)  # noqa: E731
+
+    def here(u: Term, i: tuple[Scalar, ...] = ()) -> Scalar:
+        return meaning(u, i, ctx, env, A)
+
     match t.op:
         case "var":
             found = env[-1 - t.data]
@@ -123,13 +129,13 @@ def _meaning(t: Term, at: tuple[Scalar, ...], ctx: Context, env: Env, algebra: A
             return meaning(a[1], at, (*ctx, Value(a[0])), (*env, Bound(a[0], ctx, env, A)), A)
         case "psi":
             index = tuple(here(x) for x in a[1:])
-            for k, i in enumerate(index):
-                A.within(i, lambda k=k: here(typeof(a[0], ctx).shape[k]))  # type: ignore[misc]
+            A.within(index, lambda: tuple(here(s) for s in typeof(a[0], ctx).shape))
             return here(a[0], index)
         case "flat":
             offset = here(a[1])
             if a[0].op == "in":
-                return A.read(*a[0].data, offset, _total(a[0], A))
+                name, sort = a[0].data
+                return A.read(name, sort, offset, _total(a[0], A))
             shape = [here(s) for s in typeof(a[0], ctx).shape]
             return here(a[0], _unflatten(offset, shape, A))
         case "in":
@@ -137,7 +143,8 @@ def _meaning(t: Term, at: tuple[Scalar, ...], ctx: Context, env: Env, algebra: A
             for k, (i, s) in enumerate(zip(at, a, strict=True)):
                 extent = meaning(s, (), (), (), A)
                 offset = i if k == 0 else A.index("iadd", A.index("imul", offset, extent), i)
-            return A.read(*t.data, offset, _total(t, A))
+            name, sort = t.data
+            return A.read(name, sort, offset, _total(t, A))
         case "build":
             return meaning(a[1], at[1:], (*ctx, Index(a[0])), (*env, at[0]), A)
         case "tiles":
@@ -147,9 +154,12 @@ def _meaning(t: Term, at: tuple[Scalar, ...], ctx: Context, env: Env, algebra: A
             return meaning(a[3], (row, *at[1:]), (*ctx, Index(a[1])), (*env, q), A)
         case "fold":
             inside = (*ctx, Index(a[0]))
-            guard = lambda k: meaning(a[1], (), inside, (*env, k), A)  # noqa: E731
-            element = lambda k: meaning(a[2], at, inside, (*env, k), A)  # noqa: E731
-            return A.fold(t.data, here(a[0]), guard, element)
+            return A.fold(
+                t.data,
+                here(a[0]),
+                lambda k: meaning(a[1], (), inside, (*env, k), A),
+                lambda k: meaning(a[2], at, inside, (*env, k), A),
+            )
         case "state":
             return A.state(here(a[0]), here(a[1]), here(a[2], at))
         case "quotient":
@@ -229,13 +239,12 @@ class Concrete:
             raise IllFormed(f"{name}: offset {offset} is outside 0..{total - 1}")
         return self.inputs[name][offset]
 
-    def within(self, i: int, extent: Callable[[], int]) -> None:
-        if not 0 <= i < extent():
-            raise IllFormed(f"index {i} is outside 0..{extent() - 1}")
+    def within(self, index: tuple[int, ...], shape: Callable[[], tuple[int, ...]]) -> None:
+        for i, extent in zip(index, shape(), strict=True):
+            if not 0 <= i < extent:
+                raise IllFormed(f"index {i} is outside 0..{extent - 1}")
 
-    def fold(
-        self, monoid: str, extent: int, guard: Callable[[int], bool], element: Callable[[int], Scalar]
-    ) -> Scalar:
+    def fold(self, monoid: str, extent: int, guard: Callable[[int], bool], element: Callable[[int], Scalar]) -> Scalar:
         total = self.identity(monoid)
         for k in range(extent):
             if guard(k):
@@ -263,10 +272,10 @@ class Concrete:
         f = self.apply
         top = f("max", (s[0], t[0]))
         a, b = (f("exp", (f("sub", (x[0], top)),)) for x in (s, t))
-        part = lambda k: f("add", (f("mul", (s[k], a)), f("mul", (t[k], b))))  # noqa: E731
-        return (top, part(1), part(2))
+        sums = [f("add", (f("mul", (s[k], a)), f("mul", (t[k], b)))) for k in (1, 2)]
+        return (top, *sums)
 
-    def state(self, m: Scalar, l: Scalar, o: Scalar) -> Scalar:  # noqa: E741
+    def state(self, m: Scalar, l: Scalar, o: Scalar) -> Scalar:
         return EMPTY if m is EMPTY else (m, l, o)
 
     def quotient(self, state: Scalar) -> Scalar:
@@ -299,10 +308,11 @@ _FLOAT: dict[str, Callable[..., float]] = {
 
 
 class Fields(Concrete):
-    """Exact algebra: pairs (value mod p, value mod q) with primes q | p-1, and exp(x) = w^x, so that
-    exp(a+b) = exp(a) exp(b) holds exactly.  A result of exp has no residue mod q: it may not be an
-    exponent.  ``sqrt`` is an arbitrary but fixed function of its argument, and so is ``max`` of its two when a seed is
-    given: the algebra must not care which.  Without a seed ``max`` is the greater residue, a total order.
+    """Exact algebra: pairs (value mod p, value mod q) with primes q | p-1, and exp(x) = w^x.
+
+    So exp(a+b) = exp(a) exp(b) holds exactly.  A result of exp has no residue mod q: it may not be an exponent.
+    ``sqrt`` is an arbitrary but fixed function of its argument, and so is ``max`` of its two when a seed is given: the
+    algebra must not care which.  Without a seed ``max`` is the greater residue, a total order.
     """
 
     Q = 1_000_003
@@ -362,7 +372,3 @@ def evaluate(t: Term, algebra: Concrete) -> tuple[tuple[int, ...], list[Scalar]]
     total = math.prod(shape)
     cells = [meaning(t, _unflatten(x, shape, algebra) if shape else (), (), (), algebra) for x in range(total)]
     return shape, cells
-
-
-__all__ = ["EMPTY", "Algebra", "Bound", "Concrete", "Fields", "Numbers", "environment", "evaluate", "gamma_inverse",
-           "meaning"]  # fmt: skip

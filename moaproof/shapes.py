@@ -90,7 +90,7 @@ def term_of(p: Sequence[tuple[Monomial, int]]) -> Term:
         for atom, n in m:
             for _ in range(n):
                 product = atom if product is None else Mul(product, atom)
-        assert product is not None
+        product = Int(c) if product is None else product
         total = product if total is None else Add(total, product)
     return total if total is not None else ZERO
 

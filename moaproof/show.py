@@ -46,9 +46,7 @@ from .term import MAX_DEPTH, ONE, TRUE, Int, Mul, Term, Var
 
 Path = tuple[int, ...]
 
-OPEN, AND, REL, ADD, BIG, DIV, MUL, PREFIX, ATOM = range(
-    9
-)  # levels; BIG is open to its right, DIV does not associate
+OPEN, AND, REL, ADD, BIG, DIV, MUL, PREFIX, ATOM = range(9)  # levels; BIG is open to its right, DIV does not associate
 LIMIT: Final = 2000  # nodes printed
 DEEPEST: Final = 150
 _CAP: Final = 10**9
@@ -158,9 +156,7 @@ ASCII: Final = UNICODE | {
     "reshape": "reshape", "reverse": "reverse", "rotate": "rotate", "transpose": "transpose ",
     "omega": "omega", "lambda": "lambda ", "outer": ".outer", "dots": "...", "mark": "{{", "unmark": "}}",
 }  # fmt: skip
-_TEX_WORDS = {
-    x: rf"\operatorname{{{x}}}" for x in ("rav", "quot", "take", "drop", "lift", "broadcast", "real", "max")
-}
+_TEX_WORDS = {x: rf"\operatorname{{{x}}}" for x in ("rav", "quot", "take", "drop", "lift", "broadcast", "real", "max")}
 LATEX: Final = UNICODE | _TEX_WORDS | {
     "mul": r"\times", "div": r"\div", "dot": r" \cdot ", "times": r"\,", "idiv": r"\mathbin{\mathrm{div}}",
     "le": r"\le", "and": r"\land", "not": r"\lnot ", "true": r"\mathrm{true}",
@@ -219,18 +215,14 @@ def _width(part: Part) -> int:
 
 
 def _doc(level: int, *parts: Part, hard: bool = False) -> Doc:
-    return Doc(
-        level, parts, sum(map(_width, parts)), hard or any(isinstance(p, Doc) and p.hard for p in parts)
-    )
+    return Doc(level, parts, sum(map(_width, parts)), hard or any(isinstance(p, Doc) and p.hard for p in parts))
 
 
 def _render(doc: Doc, width: int | None) -> str:
     """One line if ``width`` is None; otherwise a doc that does not fit breaks at all of its lines."""
     out: list[str] = []
     column = 0
-    todo: list[tuple[Part, int, int, bool]] = [
-        (doc, 0, 0, width is None)
-    ]  # part, indent, width behind it, flat
+    todo: list[tuple[Part, int, int, bool]] = [(doc, 0, 0, width is None)]  # part, indent, width behind it, flat
     while todo:
         part, indent, behind, flat = todo.pop()
         match part:
@@ -298,9 +290,7 @@ class _Printer:
             made = _doc(ATOM, self.words["dots"])
         else:
             made = FORMS[t.op](_Node(self, t, path, scope, budget))
-        return (
-            _doc(made.level, self.words["mark"], Indent(0), made, self.words["unmark"]) if rest == 0 else made
-        )
+        return _doc(made.level, self.words["mark"], Indent(0), made, self.words["unmark"]) if rest == 0 else made
 
     def spell(self, name: str) -> str:
         """A name as this style writes it."""
@@ -312,9 +302,7 @@ class _Printer:
             return rf"\#{base[1:]}"
         if len(base) == 2 and base[0] == "d":
             return f"d_{base[1]}{primes}"
-        return (
-            base if len(base) == 1 and base != "_" else rf"\mathit{{{base.replace('_', chr(92) + '_')}}}"
-        ) + primes
+        return (base if len(base) == 1 and base != "_" else rf"\mathit{{{base.replace('_', chr(92) + '_')}}}") + primes
 
 
 class _Node:
@@ -469,12 +457,7 @@ def _idiv(n: _Node) -> Doc:
 
 def _lt(n: _Node) -> Doc:
     b = n.t.args[1]
-    if (
-        b.op == "iadd"
-        and b.args[1] is ONE
-        and b.args[0] is not ONE
-        and not (n.focused(1) and not n.focused(1, 0))
-    ):
+    if b.op == "iadd" and b.args[1] is ONE and b.args[0] is not ONE and not (n.focused(1) and not n.focused(1, 0)):
         low = n.printer.doc(b.args[0], (*n.path, 1, 0), n.scope, n.shares[1] - 1)
         return n.infix(REL, n.arg(0, ADD), n.w["le"], low)
     return n.infix(REL, n.arg(0, ADD), n.w["lt"], n.arg(1, ADD))
@@ -510,9 +493,7 @@ def _function(n: _Node) -> Doc:
         case "mul":
             right = n.arg(1, PREFIX, big=True)
             level = BIG if right.level == BIG else MUL
-            return n.infix(
-                level, n.arg(0, MUL), n.w["mul" if arrays else "dot"], right, " " if arrays else ""
-            )
+            return n.infix(level, n.arg(0, MUL), n.w["mul" if arrays else "dot"], right, " " if arrays else "")
         case "div" if n.printer.latex and not arrays:
             return _doc(ATOM, r"\frac{", n.arg(0), "}{", n.arg(1), "}")
         case "div":
@@ -612,11 +593,7 @@ def _monadic(n: _Node) -> Doc:
 
 
 def _iota(n: _Node) -> Doc:
-    return (
-        n.call("iota", n.arg(0))
-        if len(n.t.args) == 1
-        else _doc(ATOM, n.w["iota"], n.vector(*n.args(0, PREFIX)))
-    )
+    return n.call("iota", n.arg(0)) if len(n.t.args) == 1 else _doc(ATOM, n.w["iota"], n.vector(*n.args(0, PREFIX)))
 
 
 def _lift(n: _Node) -> Doc:
@@ -727,13 +704,7 @@ def _scope(ctx: Context, names: Sequence[str] | None, reserved: frozenset[str]) 
     scope: tuple[str, ...] = ()
     for k in range(max(len(ctx), len(given))):
         entry = ctx[k] if k < len(ctx) else None
-        hint = (
-            _extent_hint(entry.extent)
-            if isinstance(entry, Index)
-            else _value_hint(entry.term)
-            if entry
-            else None
-        )
+        hint = _extent_hint(entry.extent) if isinstance(entry, Index) else _value_hint(entry.term) if entry else None
         scope += (_fresh(given[k] if k < len(given) else hint, scope, reserved),)
     return scope
 

@@ -18,7 +18,7 @@ import json
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from .errors import CertificateInvalid, IllFormed
 
@@ -136,7 +136,7 @@ OPS: Final[dict[str, Op]] = {
     "state": Op(_nothing, 3),  # (m, l, o): of weight l*e^m and value o*e^m
     "quotient": Op(_nothing, 1),  # o/l of a state; 0 of Empty
     # the MoA operators: definitions over the above (semantics.py)
-    "transpose": Op(lambda d, n: _is_permutation(d, n), 1),
+    "transpose": Op(_is_permutation, 1),
     "reshape": Op(_nothing, 1, (0,), True),  # array, new extents
     "ravel": Op(_nothing, 1),
     "take": Op(_is_signs, 2, (0,), True),  # array, counts along the first axes; a sign -1 takes from the end
@@ -184,7 +184,7 @@ class Term:
     """
 
     __slots__ = ("__weakref__", "_digest", "args", "data", "depth", "free", "fresh", "op")
-    _pool: weakref.WeakValueDictionary[tuple[Any, ...], Term] = weakref.WeakValueDictionary()
+    _pool: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Term]] = weakref.WeakValueDictionary()
     op: str
     data: Data
     args: tuple[Term, ...]
@@ -244,11 +244,12 @@ class Term:
     @property
     def digest(self) -> str:
         """SHA-256 of the operation, the data and the arguments' digests."""
-        if self._digest is None:
+        found = self._digest
+        if found is None:
             row = [self.op, _to_json(self.data), [a.digest for a in self.args]]
-            object.__setattr__(self, "_digest", hashlib.sha256(canonical(row)).hexdigest())
-        assert self._digest is not None
-        return self._digest
+            found = hashlib.sha256(canonical(row)).hexdigest()
+            object.__setattr__(self, "_digest", found)
+        return found
 
 
 def canonical(document: Any) -> bytes:

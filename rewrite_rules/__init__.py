@@ -1,7 +1,7 @@
 """The laws, one file a family, each to be read as a chapter; ``rulebook()`` collects them.
 
-A law is data and is not trusted: the checker judges the two terms of every step whatever the law says.  Still each law is proved
-for all sizes, at each of its sample parameters, by the project's tests.
+A law is data and is not trusted: the checker judges the two terms of every step whatever the law says.  Still each
+law is proved for all sizes, at each of its sample parameters, by the project's tests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from moaproof.errors import IllFormed, RuleDoesNotApply
 from moaproof.kernel.rules import Pair, Rule
 from moaproof.term import canonical, dump
 
-from . import indexing, layout, operators, online, sharing, structure
+from . import indexing, layout, online, operators, sharing, structure
 
 MAX_RANK = 16  # more arguments than any operation takes
 
@@ -61,7 +61,9 @@ def document() -> dict[str, Any]:
     rows = []
     for r in _RULES.values():
         pairs = [[_lists(p), dump(r.schema(*p))] for p in r.samples]
-        rows.append({"id": r.id, "law": r.law, "source": r.source, "class": r.kind, "when": list(r.when), "samples": pairs})
+        rows.append(
+            {"id": r.id, "law": r.law, "source": r.source, "class": r.kind, "when": list(r.when), "samples": pairs}
+        )
     return {"schema": "moaproof/rulebook/1", "rules": rows}
 
 

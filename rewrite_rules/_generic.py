@@ -44,7 +44,7 @@ def array(name: str, extents: Sequence[Term], sort: str = "real") -> tuple[int, 
 
 
 def function(name: str, extents: Sequence[Term], sort: str = "real") -> tuple[int, Term]:
-    """A metavariable of ``len(extents)`` arguments that stands for an arbitrary function of them, as the elements of an input."""
+    """A metavariable of ``len(extents)`` arguments that stands for any function of them: an input's elements."""
     r = len(extents)
     return r, Psi(In(name, *extents, sort=sort), *[Var(r - 1 - k) for k in range(r)])
 

@@ -38,7 +38,9 @@ def _psi_build(r: int) -> Pair:
 
 def _psi_build_generic(r: int) -> Generic:
     s = sizes("s", r)
-    return Generic(extents=s, metas={"n": (0, s[0]), "X": (1, _rows(array("F", s)[1], r, s)), **indices(names(r), 0, r)})
+    return Generic(
+        extents=s, metas={"n": (0, s[0]), "X": (1, _rows(array("F", s)[1], r, s)), **indices(names(r), 0, r)}
+    )
 
 
 def _rows(row: Term, r: int, s: tuple[Term, ...]) -> Term:

@@ -1,7 +1,10 @@
-"""Layout: the row-major offset gamma, dimension lifting of a map axis, and the axes of the machine.  Class I, or S for a binding.
+"""Layout: the row-major offset gamma, dimension lifting of a map axis, and the axes of the machine.
 
-Lifting splits an axis of extent s into b tiles of t rows; the last tile is shorter when t does not divide s, so nothing is padded
-and no guard is needed.  That the tiles cover the axis is an obligation of the new term, not of the law.
+Class I, or S for a binding.
+
+Lifting splits an axis of extent s into b tiles of t rows; the last tile is shorter when t does not divide s, so
+nothing is padded and no guard is needed.  That the tiles cover the axis is an obligation of the new term, not of the
+law.
 """
 
 from __future__ import annotations
@@ -103,4 +106,3 @@ RULES = (
         generic=_bind_tiles_generic,
     ),
 )
-

@@ -1,15 +1,27 @@
 """Laws of real algebra for softmax: they keep the value over the reals and change bits.  Class R.
 
-A(k) stands for a summand, S(k) for a score, g(k) for the visibility of key k.  A softmax state (m, l, o) has the weight l*e^m and the
-value o*e^m; states merge by adding both (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022).  A row with no visible key is
-Empty, and its quotient is 0.
+A(k) stands for a summand, S(k) for a score, g(k) for the visibility of key k.  A softmax state (m, l, o) has the
+weight l*e^m and the value o*e^m; states merge by adding both (Milakov & Gimelshein 2018; FlashAttention, Dao et al.
+2022).  A row with no visible key is Empty, and its quotient is 0.
 """
 
 from __future__ import annotations
 
 from moaproof.kernel.rules import Generic, M, Pair, Rule
 from moaproof.term import (
-    Add, And, Build, F, Fold, Le, Mul, Psi, Real, Size, Term, Var, Where, tile_extent,
+    Add,
+    Build,
+    F,
+    Fold,
+    Le,
+    Mul,
+    Psi,
+    Real,
+    Size,
+    Term,
+    Var,
+    Where,
+    tile_extent,
 )  # fmt: skip
 
 from ._generic import IMPLIED, function, owed, tiling
@@ -20,7 +32,7 @@ S, W, E = M("S", Var(0)), M("W", Var(0)), M("E", Var(0))
 ONE_REAL = Real(1)
 
 
-def State(m: Term, l: Term, o: Term) -> Term:  # noqa: E741
+def State(m: Term, l: Term, o: Term) -> Term:
     return Term("state", None, (m, l, o))
 
 
@@ -36,10 +48,12 @@ def _distribute() -> Pair:
 
 def _shift() -> Pair:
     top = M("T")
-    plain = lambda s: Fold("add", N, F("exp", s), G)  # noqa: E731
-    left = Fold("add", N, F("mul", F("div", F("exp", S), plain(S)), W), G)
-    moved = F("sub", S, top)
-    return left, Fold("add", N, F("mul", F("div", F("exp", moved), plain(moved)), W), G)
+
+    def weighted(s: Term) -> Term:
+        total = Fold("add", N, F("exp", s), G)
+        return Fold("add", N, F("mul", F("div", F("exp", s), total), W), G)
+
+    return weighted(S), weighted(F("sub", S, top))
 
 
 def _softmax_row(o: Term) -> Pair:
@@ -81,7 +95,7 @@ def _tile_state(guarded: bool) -> Pair:
 
 
 def _skip_tiles(monoid: str) -> Pair:
-    return Fold(monoid, N, M("X", Var(0)), G), Fold(monoid, N, M("X", Var(0)), And(M("h", Var(0)), G))
+    return Fold(monoid, N, M("X", Var(0))), Fold(monoid, N, M("X", Var(0)), M("h", Var(0)))
 
 
 # --- the instances in which they are proved --------------------------------------------------------
@@ -92,9 +106,15 @@ def _row_metas() -> dict[str, tuple[int, Term]]:
     return {"n": (0, n), "g": function("G", (n,), "bool"), "S": function("S", (n,)), "W": function("W", (n,))}
 
 
+def _distribute_generic() -> Generic:
+    n, z = Size("n"), F("exp", Term("in", ("z", "real")))
+    metas = {"n": (0, n), "g": function("G", (n,), "bool"), "E": function("E", (n,)), "W": function("W", (n,))}
+    return Generic(metas={**metas, "Z": (0, z)})
+
+
 def _with_columns() -> dict[str, tuple[int, Term]]:
     n, d = Size("n"), Size("d")
-    return {**_row_metas(), "d": (0, d), "W": function("W", (n, d)), "L": (1, ONE_REAL)}
+    return {**_row_metas(), "d": (0, d), "W": function("W", (n, d))}
 
 
 def _split_generic(monoid: str) -> Generic:
@@ -112,8 +132,10 @@ def _skip_generic(monoid: str) -> Generic:
     read = Psi(Term("in", ("F", "real"), (n,)), k)
     leaf = State(read, ONE_REAL, read) if monoid == "softmax" else read
     tile = Fold(monoid, tile_extent(n, t, Var(0)), leaf, Le(k, i))
-    metas = {"n": (0, b), "g": (1, Term("true")), "h": (1, Le(Mul(Var(0), t), i)), "X": (1, tile)}
-    uncovered = "no tile means more or less for it; the checker alone needs it, to see both sides as folds over the axis"
+    metas = {"n": (0, b), "h": (1, Le(Mul(Var(0), t), i)), "X": (1, tile)}
+    uncovered = (
+        "no tile means more or less for it; the checker alone needs it, to see both sides as folds over the axis"
+    )
     return Generic(metas=metas, conditions=tiling(n, b, t), needless={**IMPLIED, 1: uncovered})
 
 
@@ -125,7 +147,7 @@ RULES = (
         when=(owed("Z is not 0"),),
         kind="R",
         schema=_distribute,
-        generic=lambda: Generic(metas={**_row_metas(), "E": function("E", (Size("n"),)), "Z": (0, F("exp", Term("in", ("z", "real"))))}),
+        generic=_distribute_generic,
         library=True,
     ),
     Rule(
@@ -150,7 +172,7 @@ RULES = (
         source="the columns share m and l; a state's value is an array, cell by cell",
         kind="I",
         schema=_state_rows,
-        generic=lambda: Generic(metas=_with_columns()),
+        generic=lambda: Generic(metas={**_with_columns(), "L": (1, ONE_REAL)}),
     ),
     Rule(
         id="split-fold",
@@ -182,4 +204,3 @@ RULES = (
         generic=_skip_generic,
     ),
 )
-

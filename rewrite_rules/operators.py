@@ -1,7 +1,7 @@
 """Scalar functions, reduction, products and the rank operator Omega.  Class I throughout.
 
-Scalar extension means *any* argument of rank 0, not only a literal.  A reduction may carry a visibility array: what it hides is
-skipped by the fold, so a mask never puts minus infinity into data.
+Scalar extension means *any* argument of rank 0, not only a literal.  A reduction may carry a visibility array: what
+it hides is skipped by the fold, so a mask never puts minus infinity into data.
 """
 
 from __future__ import annotations
@@ -80,14 +80,7 @@ def _omega_generic(rank: int, cell: int, result: int) -> Generic:
     f: Term = Term("reduce", ("add", 0), (Var(0),)) if result == cell - 1 else Term("map", "neg", (Var(0),))
     f = F("neg", Var(0)) if cell == 0 else f
     extents = (*s[: rank - cell], *(s[rank - cell + 1 :] if result == cell - 1 else s[rank - cell :]))
-    shifted = _under(f, len(extents))
-    return Generic(extents=extents, metas={"A": array("A", s), "f": (1, shifted), **_both_indices(rank - cell, result)})
-
-
-def _under(f: Term, n: int) -> Term:
-    """A closed function of its arguments, seen under ``n`` generic indices: nothing to move, its variables are its own."""
-    del n
-    return f
+    return Generic(extents=extents, metas={"A": array("A", s), "f": (1, f), **_both_indices(rank - cell, result)})
 
 
 def _both_indices(frame: int, result: int) -> dict[str, tuple[int, Term]]:
@@ -96,9 +89,12 @@ def _both_indices(frame: int, result: int) -> dict[str, tuple[int, Term]]:
 
 
 def _omega2_generic(left: int, right: int, cell_left: int, cell_right: int, result: int) -> Generic:
-    """The function is A - B by scalar extension when the cells' ranks are (1, 0), else the inner product of the cells."""
+    """The function is A - B by scalar extension for cells of ranks (1, 0), else the cells' inner product."""
     frame = max(left - cell_left, right - cell_right)
     f, own = sizes("f", frame), Size("x")
+    cells_a: tuple[Term, ...]
+    cells_b: tuple[Term, ...]
+    out: tuple[Term, ...]
     if (cell_left, cell_right) == (1, 0):
         body, cells_a, cells_b, out = Term("pointwise", "sub", (Var(1), Var(0))), (own,), (), (own,)
     else:
@@ -201,7 +197,7 @@ RULES = (
     Rule(
         id="psi-omega2",
         law="(i ++ j ++ k ++ q) psi (A f Omega<c d> B)  ==>  q psi (((i ++ k) psi A) f ((j ++ k) psi B))",
-        source="TR94, Omega, by its shape rule: trailing frames agree, the extra leading frame of one argument repeats the other",
+        source="TR94, Omega, by its shape rule: trailing frames agree, an extra leading frame repeats the other",
         kind="I",
         schema=_omega2,
         samples=((2, 1, 1, 0, 1), (3, 2, 1, 0, 1), (4, 3, 1, 0, 1), (4, 4, 2, 2, 2), (3, 3, 2, 2, 2), (3, 2, 2, 2, 2)),
@@ -222,7 +218,7 @@ RULES = (
         source="TR94",
         kind="I",
         schema=_outer,
-        samples=tuple((f, 1, 1) for f in SAFE) + (("mul", 2, 1), ("mul", 1, 2)),
+        samples=(*((f, 1, 1) for f in SAFE), ("mul", 2, 1), ("mul", 1, 2)),
         generic=_outer_generic,
     ),
     Rule(
@@ -232,9 +228,13 @@ RULES = (
         kind="I",
         schema=_inner,
         samples=(
-            ("add", "mul", 1, 1, False), ("add", "mul", 2, 2, False), ("add", "mul", 2, 1, False), ("add", "mul", 1, 3, False),
-            ("max", "add", 2, 2, False), ("add", "mul", 2, 2, True),
-        ),  # fmt: skip
+            ("add", "mul", 1, 1, False),
+            ("add", "mul", 2, 2, False),
+            ("add", "mul", 2, 1, False),
+            ("add", "mul", 1, 3, False),
+            ("max", "add", 2, 2, False),
+            ("add", "mul", 2, 2, True),
+        ),
         generic=_inner_generic,
     ),
 )

@@ -1,7 +1,8 @@
 """Sharing: let, hoisting, staging, and the order of independent iterations.  Class S: every bit kept, the cost changed.
 
-Psi-reduction says nothing of cost.  One law does most of the work: naming a value, wherever in a term its copies stand, hoists it,
-stages it, or only names it; used from right to left it inlines.  What it mentions must be bound outside, or it could not be written.
+Psi-reduction says nothing of cost.  One law does most of the work: naming a value, wherever in a term its copies
+stand, hoists it, stages it, or only names it; used from right to left it inlines.  What it mentions must be bound
+outside, or it could not be written.
 """
 
 from __future__ import annotations
@@ -96,4 +97,3 @@ RULES = (
         library=True,
     ),
 )
-

@@ -80,7 +80,12 @@ def _rotate(rank: int) -> Pair:
 
 def _on_axis_0(rank: int) -> Generic:
     s = sizes("s", rank)
-    return Generic(extents=s, metas={"A": array("A", s), "N": (0, Size("by")), **indices(names(rank), 0, rank)})
+    return Generic(extents=s, metas={"A": array("A", s), **indices(names(rank), 0, rank)})
+
+
+def _rotate_generic(rank: int) -> Generic:
+    g = _on_axis_0(rank)
+    return Generic(extents=g.extents, metas={**g.metas, "N": (0, Size("by"))})
 
 
 def _reshape(old: int, new: int) -> Pair:
@@ -134,14 +139,14 @@ def _broadcast_generic(own: tuple[int, ...], lead: int) -> Generic:
     return Generic(extents=v, metas=metas)
 
 
-CYCLES = tuple((v,) for r in (1, 2, 3) for v in permutations(range(r))) + (((1, 2, 3, 0),), ((0, 1, 3, 2),))
+CYCLES = (*((v,) for r in (1, 2, 3) for v in permutations(range(r))), ((1, 2, 3, 0),), ((0, 1, 3, 2),))
 SECTIONS = (((1,), 1), ((-1,), 2), ((1, -1), 2), ((1, -1), 3), ((-1, 1, 1), 4))
 
 RULES = (
     Rule(
         id="psi-transpose",
         law="i psi (v transpose A)  ==>  i[v] psi A",
-        source="APL dyadic transpose; shape (rho A)[gu v] as in Mullin 1988; index law checked over all permutations of rank 3 and 4",
+        source="APL dyadic transpose, shape (rho A)[gu v] (Mullin 1988); index law checked for all of rank 3, 4",
         kind="I",
         schema=_transpose,
         samples=CYCLES,
@@ -202,13 +207,13 @@ RULES = (
         kind="I",
         schema=_rotate,
         samples=((1,), (2,), (3,)),
-        generic=_on_axis_0,
+        generic=_rotate_generic,
     ),
     Rule(
         id="psi-reshape",
         law="i psi (v reshape A)  ==>  gamma'(gamma(i; v); rho A) psi A",
         source="TR94",
-        when=("pi v <= tau A", "tau A <= pi v"),
+        when=("tau A <= pi v", "pi v <= tau A"),
         kind="I",
         schema=_reshape,
         samples=((1, 2), (2, 1), (2, 2), (2, 3), (3, 2)),

@@ -1,7 +1,7 @@
 """All judges on one certificate: trace (claim a), replay (claim b), source and exact replay (claim c).
 
-Nothing here decides anything: it calls the trusted parts in order and gathers what they found.  A verdict exists only if every
-judge that was asked for accepted.
+Nothing here decides anything: it calls the trusted parts in order and gathers what they found.  A verdict exists only
+if every judge that was asked for accepted.
 """
 
 from __future__ import annotations

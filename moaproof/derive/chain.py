@@ -1,7 +1,7 @@
 """A chain of steps under construction, and the moves that schedules are written in.  Untrusted.
 
-Every move is a rule of the rulebook applied at a path and judged on the spot by the kernel, so a wrong schedule fails where
-it is wrong.
+Every move is a rule of the rulebook applied at a path and judged on the spot by the kernel, so a wrong schedule fails
+where it is wrong.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Chain:
     def context(self, path: Sequence[int]) -> Context:
         return locate(self.term, path, self.checker.facts)[1].ctx
 
-    def do(self, rule: str, path: Sequence[int], *params: Any, backwards: bool = False, **choose: tuple[int, Term]) -> None:
+    def do(
+        self, rule: str, path: Sequence[int], *params: Any, backwards: bool = False, **choose: tuple[int, Term]
+    ) -> None:
         """Apply one rule at a path; metavariables that matching cannot find are given by name."""
         chosen = tuple((name, count, body) for name, (count, body) in sorted(choose.items()))
         kind = rules()[rule].kind

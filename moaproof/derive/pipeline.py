@@ -73,7 +73,9 @@ def derive(
     kernels = []
     for dtype in dtypes:
         file = f"{title.replace('-', '_')}_{dtype}.py"
-        text = print_kernel(chain.term, spec.inputs, certificate.sizes(), dtype, {"core": certificate.core_digest(), "name": title})
+        text = print_kernel(
+            chain.term, spec.inputs, certificate.sizes(), dtype, {"core": certificate.core_digest(), "name": title}
+        )
         texts[file] = text.encode()
         kernels.append(Kernel(file, "cpu", dtype, hashlib.sha256(texts[file]).hexdigest()))
     certificate = replace(certificate, kernels=tuple(kernels))

@@ -1,7 +1,7 @@
 """Derive again all that is committed: ``python -m moaproof.derive.regen`` (``make regen``).
 
-Writes certs/*.json, kernels/*.py with kernels/MANIFEST.json, rewrite_rules/rulebook.json and CERTIFICATES.md.  The same code gives
-the same bytes on every machine; CI demands an empty diff.
+Writes certs/*.json, kernels/*.py with kernels/MANIFEST.json, rewrite_rules/rulebook.json and CERTIFICATES.md.  The
+same code gives the same bytes on every machine; CI demands an empty diff.
 """
 
 from __future__ import annotations
@@ -70,7 +70,12 @@ def regenerate(root: Path = ROOT, say: Callable[[str], None] = print) -> None:
 def manifest(derived: list[Derived]) -> dict[str, Any]:
     """Which kernel file belongs to which certificate: what the loader may run."""
     rows = {
-        k.file: {"certificate": d.certificate.name, "core": d.certificate.core_digest(), "dtype": k.dtype, "sha256": k.sha256}
+        k.file: {
+            "certificate": d.certificate.name,
+            "core": d.certificate.core_digest(),
+            "dtype": k.dtype,
+            "sha256": k.sha256,
+        }
         for d in derived
         for k in d.certificate.kernels
     }

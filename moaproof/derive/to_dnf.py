@@ -1,7 +1,7 @@
 """Spec to Denotational Normal Form by psi-reduction: class I only, for any array program.
 
-Extensionality gives the root a full index; then the index is pushed inwards, outermost redex first, until every array that
-is indexed is an input.  Nothing here knows of attention.
+Extensionality gives the root a full index; then the index is pushed inwards, outermost redex first, until every array
+that is indexed is an input.  Nothing here knows of attention.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def redex(t: Term, ctx: Context) -> Redex | None:
     return _operator(array, t, rank, ctx)
 
 
-def _operator(a: Term, whole: Term, rank: int, ctx: Context) -> Redex | None:
+def _operator(a: Term, whole: Term, rank: int, ctx: Context) -> Redex | None:  # noqa: C901  one clause an operator
     ranks = [len(typeof(x, ctx).shape) for x in (a.args[:-1] if a.op == "omega" else a.args)]
     match a.op:
         case "transpose":

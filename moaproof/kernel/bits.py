@@ -83,11 +83,10 @@ def same_bits(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
     """Return if the meanings ``a`` and ``b`` compute the same bits under the facts; else ``Different``."""
     if a is b:
         deciders.normaliser.trivial += 1
-        return
-    recur = lambda x, y: same_bits(x, y, facts, deciders)  # noqa: E731
+        return None
     if a.op in INDEX_SORTED and b.op in INDEX_SORTED:
         return deciders.index_equal(a, b, facts)
-    if a.op in TRUTHS or b.op in TRUTHS or a.op == b.op == "flat" and a.args[0].data[1] == "bool":
+    if a.op in TRUTHS or b.op in TRUTHS or (a.op == b.op == "flat" and a.args[0].data[1] == "bool"):
         return same_truth(a, b, facts, deciders)
     if a.op == "fold" == b.op and a.data == b.data:
         return _same_fold(a, b, facts, deciders)
@@ -100,7 +99,7 @@ def same_bits(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
     if any(a.binds):
         raise Different(f"{a.op} stands in a meaning")
     for x, y in zip(a.args, b.args, strict=True):
-        recur(x, y)
+        same_bits(x, y, facts, deciders)
     return None
 
 

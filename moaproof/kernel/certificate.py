@@ -1,7 +1,8 @@
 """The certificate: its file form, read strictly, and its digests.  Trusted; certificates are untrusted input.
 
-Canonical JSON (RFC 8785).  Exact field sets: an unknown field or version is an error.  Terms are one shared graph whose roots
-are named by number.  Nothing in a certificate is ever evaluated as code, and no text in it is shown as a claim.
+Canonical JSON (RFC 8785).  Exact field sets: an unknown field or version is an error.  Terms are one shared graph
+whose roots are named by number.  Nothing in a certificate is ever evaluated as code, and no text in it is shown as a
+claim.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ SCHEMA = "moaproof/certificate/1"
 MAX_BYTES = 4 * 2**20
 CLASSES = ("I", "S", "R")
 DTYPES = ("float64", "float32")
+CORE_FIELDS = frozenset({
+    "schema", "name", "trace", "spec", "dnf", "onf", "inputs", "hypotheses", "tilings", "witness", "steps", "rulebook", "terms",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """``count`` tiles of ``tile`` cover ``extent``: a definition of the two new sizes, which no extent is too small for."""
+    """``count`` tiles of ``tile`` cover ``extent``: a definition of two new sizes, possible for every extent."""
 
     extent: str
     tile: str
@@ -32,7 +36,7 @@ class Tiling:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Apply ``rule`` at ``path`` (or restate the subterm as ``after`` under a law's name); ``before`` is the whole term's digest."""
+    """Apply ``rule`` at ``path``, or restate the subterm as ``after``; ``before`` is the whole term's digest."""
 
     path: tuple[int, ...]
     before: str
@@ -72,7 +76,7 @@ class Certificate:
     kernels: tuple[Kernel, ...] = field(default=())
 
     def sizes(self) -> tuple[str, ...]:
-        """The sizes that the kernels take: in the order of the inputs' axes, then the others of the ONF, counts before tiles."""
+        """The sizes that the kernels take: as in the inputs' axes, then the others of the ONF, counts before tiles."""
         ordered = dict.fromkeys(u.data for t in self.inputs for s in t.args for u in subterms(s) if u.op == "size")
         used = {u.data for u in subterms(self.onf) if u.op == "size"}
         new = [s for t in self.tilings for s in (t.count, t.tile)]
@@ -135,15 +139,19 @@ def _tuples(data: Any, where: str) -> Any:
 
 
 def parse(data: bytes) -> Certificate:
-    """The certificate in these bytes.  ``CertificateInvalid`` names the place; a digest that is off is ``DigestMismatch``."""
+    """The certificate in these bytes.
+
+    ``CertificateInvalid`` names the place; a digest that is off is ``DigestMismatch``.
+    """
     if len(data) > MAX_BYTES:
         raise CertificateInvalid(f"the file has {len(data)} bytes; a certificate has at most {MAX_BYTES}")
     try:
-        document = json.loads(data.decode("utf-8"), object_pairs_hook=_no_repeats, parse_float=_no_float, parse_constant=_no_float)
+        document = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_no_repeats, parse_float=_no_float, parse_constant=_no_float
+        )
     except (UnicodeDecodeError, ValueError, RecursionError) as e:
         raise CertificateInvalid(f"not JSON of a certificate: {e}") from None
-    fields = {"schema", "name", "trace", "spec", "dnf", "onf", "inputs", "hypotheses", "tilings", "witness", "steps", "rulebook",
-              "terms", "core", "kernels"}  # fmt: skip
+    fields = {*CORE_FIELDS, "core", "kernels"}
     d = _object(document, fields, "certificate")
     if d["schema"] != SCHEMA:
         raise CertificateInvalid(f"schema: {d['schema']!r:.60} is not {SCHEMA}")
@@ -261,7 +269,13 @@ def _step(s: Any, number: int, root: Any) -> Step:
 def _kernel(k: Any) -> Kernel:
     d = _object(k, {"file", "target", "dtype", "sha256"}, "kernels")
     file = d["file"]
-    if not isinstance(file, str) or not file.endswith(".py") or not file[:-3].isidentifier() or not file.isascii() or len(file) > 80:
+    if (
+        not isinstance(file, str)
+        or not file.endswith(".py")
+        or not file[:-3].isidentifier()
+        or not file.isascii()
+        or len(file) > 80
+    ):
         raise CertificateInvalid(f"kernels: {file!r:.60} is no name of a kernel file")
     if d["target"] != "cpu" or d["dtype"] not in DTYPES:
         raise CertificateInvalid("kernels: target cpu and dtype float64 or float32 are due")

@@ -1,8 +1,8 @@
 """The replay judge: a certificate's derivation, re-checked from its bytes.  Trusted.
 
-In order: the hypotheses are satisfiable and the tilings are definitions; the Spec is defined; every step is applied and judged;
-the chain passes through the DNF and ends at the ONF; the ONF is defined as a whole; and the two ends agree at random points in
-finite fields, evaluated as they stand.
+In order: the hypotheses are satisfiable and the tilings are definitions; the Spec is defined; every step is applied
+and judged; the chain passes through the DNF and ends at the ONF; the ONF is defined as a whole; and the two ends
+agree at random points in finite fields, evaluated as they stand.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def facts_of(c: Certificate) -> list[Term]:
     new: set[str] = set()
     for t in c.tilings:
         if t.extent not in own or {t.tile, t.count} & (own | new) or t.tile == t.count:
-            raise CertificateInvalid(f"tilings: {t.tile} and {t.count} must be new sizes and {t.extent} one of the Spec's")
+            raise CertificateInvalid(
+                f"tilings: {t.tile} and {t.count} must be new sizes and {t.extent} one of the Spec's"
+            )
         new |= {t.tile, t.count}
     stray = sizes_of([c.onf, c.dnf]) - own - new
     if stray:
@@ -87,16 +89,16 @@ def _satisfiable(facts: Sequence[Term], witness: Any, names: set[str]) -> None:
 
 
 def vacuous(c: Certificate, deciders: Deciders) -> list[str]:
-    """Sizes that the witness shows below 2 or equal to another although the hypotheses allow more; empty if it is a fair one."""
+    """Sizes that the witness has below 2 or equal although the hypotheses allow more; none if it is fair."""
     facts, poor = facts_of(c), []
     names = sorted(sizes_of([c.spec, *c.inputs]))
     prove = deciders.integers.holds
     for k, a in enumerate(names):
         if c.witness[a] < 2 and not prove(facts, Lt(Size(a), Int(2))):
             poor.append(f"{a} = {c.witness[a]}")
-        for b in names[:k]:
-            if c.witness[a] == c.witness[b] and not (prove(facts, Le(Size(a), Size(b))) and prove(facts, Le(Size(b), Size(a)))):
-                poor.append(f"{a} = {b}")
+        for b in (b for b in names[:k] if c.witness[a] == c.witness[b]):
+            if not (prove(facts, Le(Size(a), Size(b))) and prove(facts, Le(Size(b), Size(a)))):
+                poor += [f"{a} = {b}"]
     return poor
 
 
@@ -105,7 +107,7 @@ def sizes_of(terms: Sequence[Term]) -> set[str]:
 
 
 def is_dnf(t: Term) -> bool:
-    """A nest of builds over one scalar, whose only arrays are inputs: no operator of the calculus, no let, no other array."""
+    """A nest of builds over one scalar whose only arrays are inputs: no operator of the calculus, no let."""
     while t.op == "build":
         t = t.args[1]
     inner = list(subterms(t))
@@ -113,7 +115,9 @@ def is_dnf(t: Term) -> bool:
     return not any(u.op in arrays for u in inner) and all(u.args[0].op == "in" for u in inner if u.op == "psi")
 
 
-def replay(c: Certificate, rulebook: Rulebook, deciders: Deciders | None = None, progress: Callable[[int], None] | None = None) -> Report:
+def replay(
+    c: Certificate, rulebook: Rulebook, deciders: Deciders | None = None, progress: Callable[[int], None] | None = None
+) -> Report:
     """Re-check a derivation.  Returns only if everything is proved; the errors name the step."""
     deciders = deciders or Deciders()
     _consistent_inputs(c)
@@ -134,7 +138,9 @@ def replay(c: Certificate, rulebook: Rulebook, deciders: Deciders | None = None,
         term = judged.after
         chain.append(term)
         if not through and judged.kind != "I":
-            raise Refuted(f"step {number} ({s.rule}): class {judged.kind} before the DNF; psi-reduction is class I only")
+            raise Refuted(
+                f"step {number} ({s.rule}): class {judged.kind} before the DNF; psi-reduction is class I only"
+            )
         through = through or term is c.dnf
         if progress:
             progress(number)
@@ -197,7 +203,7 @@ def _consistent_inputs(c: Certificate) -> None:
 
 
 def _agree_at_points(c: Certificate, chain: Sequence[Term]) -> None:
-    """Spec, DNF and ONF give equal elements at random points of the fields: a second look that shares no normal form."""
+    """Spec, DNF and ONF give equal elements at random points of the fields: a look that shares no normal form."""
     rng = random.Random(int(c.spec.digest[:8], 16))
     for _ in range(2):
         sizes = small_sizes(c, rng)

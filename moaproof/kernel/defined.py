@@ -7,10 +7,10 @@
 | build, fold, tiles | extents not negative; tiles: t > 0 and b*t >= s |
 | reshape, lift | as many elements as before |
 | f | no argument is the maximum of nothing; div: a divisor that is not 0; sqrt: an argument that is not negative |
-| state | m Empty only together with l and o: l and o are sums over the range and guard of the maximum m, l's terms > 0 |
+| state | m Empty only with l and o: these are sums over the range and guard of the maximum m, and l's terms > 0 |
 
-``where`` and guards short-circuit: what they exclude owes nothing.  A fold of a hidden argument (under ``let``) owes what
-it owes where it is written.
+``where`` and guards short-circuit: what they exclude owes nothing.  A fold of a hidden argument (under ``let``) owes
+what it owes where it is written.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Defined:
         self.done: set[tuple[Term, Context, frozenset[Term]]] = set()
 
     def check(self, t: Term, here: Position) -> None:
-        """Return if ``t`` (every cell of it) is defined at the position; else ``Refuted`` with a witness, or ``Unknown``."""
+        """Return if every cell of ``t`` is defined at the position; else ``Refuted`` with a witness, or ``Unknown``."""
         key = (t, here.ctx, frozenset(here.facts))
         if key in self.done:
             return
@@ -85,8 +85,11 @@ class Defined:
         self.done.add(key)
 
     def cell(self, t: Term, index: Sequence[Term], here: Position) -> None:
-        """The cell of an array at a full index in range is defined.  Arrays are by name: other cells owe nothing here; but the
-        value of a ``let`` is computed, so it owes all of its cells where it is bound."""
+        """The cell of an array at a full index in range is defined.
+
+        Arrays are by name: other cells owe nothing here.  But the value of a ``let`` is computed, so it owes all of
+        its cells where it is bound.
+        """
         a = t.args
         match t.op:
             case "in" | "var":
@@ -147,8 +150,11 @@ class Defined:
         self._prove(here, Lt(i, extent), "an index is below its extent")
 
     def _offset(self, offset: Term, shape: Sequence[Term], here: Position) -> None:
-        """0 <= offset < product of the shape.  A Horner form owes it level by level, which is more and easier:
-        0 <= i < s and 0 <= A < P give 0 <= A*s + i < P*s."""
+        """0 <= offset < product of the shape.
+
+        A Horner form owes it level by level, which is more and easier: 0 <= i < s and 0 <= A < P give
+        0 <= A*s + i < P*s.
+        """
         if len(shape) > 1 and offset.op == "iadd" and offset.args[0].op == "imul":
             (rest, s), i = offset.args[0].args, offset.args[1]
             if normal(here.meaning(s)) is normal(here.meaning(shape[-1])):
@@ -184,8 +190,10 @@ class Defined:
             self.attained(m.args[2], Position(here.ctx, [*here.facts, Not(m.args[0])]))
 
     def _some(self, fold: Term, here: Position, what: str, then: Callable[[Term, Position], None]) -> None:
-        """Find an index of the fold's range that passes its guard and satisfies ``then``: the candidates are the free
-        indices in sight, innermost first, and 0."""
+        """Find an index of the fold's range that passes its guard and satisfies ``then``.
+
+        The candidates are the free indices in sight, innermost first, and 0.
+        """
         extent, guard, element = fold.args
         candidates = [X(k) for k in reversed(range(len(here.ctx))) if isinstance(here.ctx[k], Index)] + [ZERO]
         for w in candidates:
@@ -202,7 +210,6 @@ class Defined:
             raise Unknown(f"{'an argument of sqrt is not negative' if or_zero else 'a divisor is not 0'}: {v!r:.120}")
 
     def _positive(self, v: Term, here: Position, or_zero: bool) -> bool:
-        both = lambda: all(self._positive(x, here, or_zero) for x in v.args)  # noqa: E731
         match v.op, v.data:
             case "f", "exp":
                 return True
@@ -213,11 +220,10 @@ class Defined:
             case "f", "sqrt":
                 return or_zero or self._positive(v.args[0], here, or_zero)
             case "f", "mul" | "div":
-                return both()
+                return all(self._positive(x, here, or_zero) for x in v.args)
             case "f", "add":
-                a, b = v.args
-                weak = self._positive(a, here, True) and self._positive(b, here, True)
-                return weak and (or_zero or self._positive(a, here, False) or self._positive(b, here, False))
+                weak = all(self._positive(x, here, or_zero=True) for x in v.args)
+                return weak and (or_zero or any(self._positive(x, here, or_zero=False) for x in v.args))
             case "fold", "add":
                 return self._positive_sum(v, here, or_zero)
         return False
@@ -239,7 +245,7 @@ class Defined:
 
     def _state(self, t: Term, here: Position) -> None:
         """m and l and o are empty together, and l > 0 where m is not Empty."""
-        m, l = here.meaning(t.args[0]), here.meaning(t.args[1])  # noqa: E741
+        m, l = here.meaning(t.args[0]), here.meaning(t.args[1])
         if typeof(t.args[0], here.ctx).sort == "real":
             self.positive(l, here)
             return

@@ -24,7 +24,10 @@ def X(number: int) -> Term:
 
 
 def new_index(*groups: Iterable[Term]) -> Term:
-    """A free index that none of the terms mentions.  Its number depends on them alone, so equal questions stay equal."""
+    """A free index that none of the terms mentions.
+
+    Its number depends on them alone, so equal questions stay equal.
+    """
     return X(max((t.fresh for group in groups for t in group), default=0))
 
 
@@ -115,12 +118,10 @@ class Free:
     def read(self, name: str, sort: str, offset: Term, total: Term) -> Term:
         return Flat(In(name, normal(total), sort=sort), offset)
 
-    def within(self, i: Term, extent: Callable[[], Term]) -> None:
+    def within(self, index: tuple[Term, ...], shape: Callable[[], tuple[Term, ...]]) -> None:
         """Ranges are obligations of ``kernel.defined``."""
 
-    def fold(
-        self, monoid: str, extent: Term, guard: Callable[[Term], Term], element: Callable[[Term], Term]
-    ) -> Term:
+    def fold(self, monoid: str, extent: Term, guard: Callable[[Term], Term], element: Callable[[Term], Term]) -> Term:
         x = X(self.depth)
         self.depth += 1
         try:
@@ -130,7 +131,7 @@ class Free:
             self.depth -= 1
         return Fold(monoid, extent, close(body, x), close(seen, x))
 
-    def state(self, m: Term, l: Term, o: Term) -> Term:  # noqa: E741
+    def state(self, m: Term, l: Term, o: Term) -> Term:
         return Term("state", None, (m, l, o))
 
     def quotient(self, state: Term) -> Term:

@@ -141,9 +141,7 @@ def decide(facts: Iterable[Term], goal: Term) -> tuple[str, dict[str, int]]:
     if answer != "sat":
         return (answer if answer == "unsat" else f"{answer} ({solver.reason_unknown()})"), {}
     model = solver.model()
-    values = {
-        name: model.eval(const, model_completion=True).as_long() for name, const in translate.integers.items()
-    }
+    values = {name: model.eval(const, model_completion=True).as_long() for name, const in translate.integers.items()}
     return answer, values
 
 

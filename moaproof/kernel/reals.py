@@ -87,14 +87,13 @@ class Values:
         if t.data in ("max", "sqrt"):
             return R.atom(F(t.data, *[self.canonical(x, facts) for x in t.args]))
         args = [self.value(x, facts) for x in t.args]
-        minus = lambda x: R.mul(R.const(Fraction(-1)), x)  # noqa: E731
         match t.data:
             case "add":
                 return R.add(*args)
             case "sub":
-                return R.add(args[0], minus(args[1]))
+                return R.add(args[0], R.mul(R.const(Fraction(-1)), args[1]))
             case "neg":
-                return minus(args[0])
+                return R.mul(R.const(Fraction(-1)), args[0])
             case "mul":
                 return R.mul(*args)
             case "div":
@@ -107,11 +106,11 @@ class Values:
         """(l e^m, o e^m) of a state; of a fold of states, the sums of the pairs."""
         R = self.ring
         if state.op == "state":
-            m, l, o = (self.value(x, facts) for x in state.args)  # noqa: E741
+            m, l, o = (self.value(x, facts) for x in state.args)
             return R.mul(l, R.exp(m)), R.mul(o, R.exp(m))
         if state.op != "fold" or state.data != "softmax":
             raise Different(f"{state.op} is no state")
-        halves: tuple[Any, Any] = self._sums(state, facts, lambda u, inside: self.pair(u, inside))
+        halves: tuple[Any, Any] = self._sums(state, facts, self.pair)
         return halves
 
     def total(self, t: Term, facts: list[Term]) -> Any:
@@ -121,7 +120,9 @@ class Values:
             return self.total(flat, facts)
         return self._sums(t, facts, lambda u, inside: (self.value(u, inside),))[0]
 
-    def _sums(self, t: Term, facts: list[Term], parts: Callable[[Term, list[Term]], tuple[Any, ...]]) -> tuple[Any, ...]:
+    def _sums(
+        self, t: Term, facts: list[Term], parts: Callable[[Term, list[Term]], tuple[Any, ...]]
+    ) -> tuple[Any, ...]:
         """Sum each part of the element over the fold's range: what does not mention the index moves out."""
         R, extent = self.ring, normal(t.args[0])
         x, guard, element, inside = self._open(t, facts)
@@ -154,7 +155,9 @@ class Values:
     def _open(self, t: Term, facts: list[Term]) -> tuple[Term, Term, Term, list[Term]]:
         x = X(BOUND + _height(t))
         if any(mentions_index(u, x) for u in (t, *facts)):
-            raise Different("an index of a sum is in use outside")  # heights make this impossible; capture would be unsound
+            raise Different(
+                "an index of a sum is in use outside"
+            )  # heights make this impossible; capture would be unsound
         guard, element = (instantiate(u, [x]) for u in t.args[1:])
         return x, guard, element, [*facts, *in_range(x, t.args[0]), *conjuncts(guard)]
 
@@ -360,20 +363,22 @@ def same_value(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
     answers = []
     for ring, tally in ((Own(), deciders.normaliser), (BySympy(), deciders.sympy)):
         walk = Values(ring, deciders.integers)
-        if a.op in ("state",) or (a.op == "fold" and a.data == "softmax"):
+        if a.op == "state" or (a.op == "fold" and a.data == "softmax"):
             left, right = (tuple(map(ring.term, walk.pair(t, facts))) for t in (a, b))
         else:
             left, right = ((walk.canonical(t, facts),) for t in (a, b))
         answers.append(all(x is y for x, y in zip(left, right, strict=True)))
         tally.substantive += 1
     if answers[0] != answers[1]:
-        raise JudgesDisagree(f"equality over the reals: our ring says {answers[0]}, SymPy {answers[1]}: {a!r:.200} and {b!r:.200}")
+        raise JudgesDisagree(
+            f"equality over the reals: our ring says {answers[0]}, SymPy {answers[1]}: {a!r:.200} and {b!r:.200}"
+        )
     if not answers[0]:
         raise Different(f"not equal over the reals: {left!r:.200} and {right!r:.200}")
 
 
 def judge(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> str:
-    """"bits" if the two meanings agree in every bit, "reals" if over the reals; else ``Different``."""
+    """Say "bits" if the two meanings agree in every bit, "reals" if over the reals; else ``Different``."""
     try:
         same_bits(a, b, facts, deciders)
     except Different as bits:

@@ -1,10 +1,10 @@
 """Rules as data: patterns, matching, and the next term that a rule proposes.
 
 A rule is not trusted: whatever it proposes, ``kernel.step`` judges the two terms.  A *schema* gives, for its
-parameters (a rank, a permutation, an operation), a pair of second-order patterns.  A metavariable ``M("X", Var(1))`` lists
-the bound variables that it may mention; on the right it may be applied to any index terms.  ``Dim(k, A)`` on the right is an
-extent of A, the only computation there.  A law may be used from right to left, or where matching cannot find a metavariable,
-when the step states what the metavariables are (``choose``).
+parameters (a rank, a permutation, an operation), a pair of second-order patterns.  A metavariable ``M("X", Var(1))``
+lists the bound variables that it may mention; on the right it may be applied to any index terms.  ``Dim(k, A)`` on
+the right is an extent of A, the only computation there.  A law may be used from right to left, or where matching
+cannot find a metavariable, when the step states what the metavariables are (``choose``).
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ Bindings = dict[str, tuple[int, Term]]  # name -> (number of arguments, body und
 class Generic:
     """The most general instance of a law: indices 0 <= i < extent, and what each metavariable stands for under them.
 
-    ``metas`` maps a name to (number of arguments, body); the body lives under ``len(extents)`` index binders and then its own
-    arguments.  ``conditions`` are the side conditions, over sizes; ``needless`` says why dropping one changes nothing.
+    ``metas`` maps a name to (number of arguments, body); the body lives under ``len(extents)`` index binders and then
+    its own arguments.  ``conditions`` are the side conditions, over sizes; ``needless`` says why dropping one changes
+    nothing.
     """
 
     extents: tuple[Term, ...] = ()
@@ -39,9 +40,10 @@ class Generic:
 class Rule:
     """A law of the calculus.
 
-    ``law`` is one line ``left ==> right`` as in the source; ``schema(*params)`` the patterns; ``generic(*params)`` the most general
-    instance, in which the law is proved for all sizes when it is admitted, at each of ``samples``; ``when`` its side conditions in
-    words, in the order of the generic instance's ``conditions``; ``kind`` the class that it is expected to have.
+    ``law`` is one line ``left ==> right`` as in the source; ``schema(*params)`` the patterns; ``generic(*params)``
+    the most general instance, in which the law is proved for all sizes when it is admitted, at each of ``samples``;
+    ``when`` its side conditions in words, in the order of the generic instance's ``conditions``; ``kind`` the class
+    that it is expected to have.
     """
 
     id: str
@@ -66,14 +68,17 @@ def Dim(axis: int, array: Term) -> Term:
 
 
 def match(pattern: Term, t: Term, found: Bindings, depth: int = 0) -> None:
-    """Extend ``found`` so that the pattern is ``t``, or ``RuleDoesNotApply``.  ``depth``: binders of the pattern so far."""
+    """Extend ``found`` so that the pattern is ``t``, or ``RuleDoesNotApply``.
+
+    ``depth``: binders of the pattern so far.
+    """
     if pattern.op == "meta":
         if pattern.data in found:
             if fill(pattern, found, depth) is not t:
                 raise RuleDoesNotApply(f"{pattern.data} stands for two different terms")
             return
-        numbers = [v.data if v.op == "var" else None for v in pattern.args]
-        if None in numbers or len(set(numbers)) != len(numbers):
+        numbers = [v.data for v in pattern.args if v.op == "var"]
+        if len(set(numbers)) != len(pattern.args):
             raise RuleDoesNotApply(f"{pattern.data} cannot be found by matching: the step must choose it")
         found[pattern.data] = (len(numbers), abstract(t, numbers, depth, pattern.data))
         return
@@ -100,7 +105,9 @@ def abstract(t: Term, numbers: list[int], depth: int, name: str, cut: int = 0) -
         if k not in numbers:
             raise RuleDoesNotApply(f"{name} mentions a bound variable that the law does not allow it")
         return Var(len(numbers) - 1 - numbers.index(k) + cut)
-    return Term(t.op, t.data, [abstract(a, numbers, depth, name, cut + n) for a, n in zip(t.args, t.binds, strict=True)])
+    return Term(
+        t.op, t.data, [abstract(a, numbers, depth, name, cut + n) for a, n in zip(t.args, t.binds, strict=True)]
+    )
 
 
 def fill(pattern: Term, found: Bindings, depth: int = 0) -> Term:
@@ -115,7 +122,9 @@ def fill(pattern: Term, found: Bindings, depth: int = 0) -> Term:
         return instantiate(up(body, depth, count), values)
     if not pattern.args:
         return pattern
-    return Term(pattern.op, pattern.data, [fill(a, found, depth + n) for a, n in zip(pattern.args, pattern.binds, strict=True)])
+    return Term(
+        pattern.op, pattern.data, [fill(a, found, depth + n) for a, n in zip(pattern.args, pattern.binds, strict=True)]
+    )
 
 
 def erase_dims(t: Term, ctx: Context) -> Term:

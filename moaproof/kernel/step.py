@@ -1,7 +1,8 @@
 """One step: apply it, then judge the two terms.  Trusted; the name of the rule plays no part in the judgement.
 
-The checker asks of the replaced subterm and its replacement, in the context that it derives from the path: the same sort and
-shape, that the replacement is defined, and that the meanings agree, in every bit if possible, else over the reals.
+The checker asks of the replaced subterm and its replacement, in the context that it derives from the path: the same
+sort and shape, that the replacement is defined, and that the meanings agree, in every bit if possible, else over the
+reals.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class Checker:
         """Replace ``old`` at ``path`` by ``new``: the next term and its class, or an error that says why not."""
         before, after = typeof(old, here.ctx), typeof(new, here.ctx)
         if before.sort != after.sort or len(before.shape) != len(after.shape):
-            raise Refuted(f"sort or rank changes: {before.sort} of rank {len(before.shape)} becomes {after.sort} of {len(after.shape)}")
+            raise Refuted(
+                f"sort or rank changes: {before.sort} of rank {len(before.shape)}"
+                f" becomes {after.sort} of rank {len(after.shape)}"
+            )
         for s, z in zip(before.shape, after.shape, strict=True):
             try:
                 self.deciders.index_equal(here.meaning(s), here.meaning(z), here.facts)

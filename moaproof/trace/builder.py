@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final, TypeVar
 
+from ..errors import CertificateInvalid
 from ..operators import INDEX_SORTED
 from ..shapes import normal, polynomial, same_index
 from ..term import ZERO, Div, Lt, Size, Term
 from .values import Cells, Real, axis, evident, minus, real, refuse
 
 EMPTY_ROW: Final = "a row with no visible key is 0 in the specification, where the function gives NaN"
+CAUSAL_SCALE: Final = (
+    "for is_causal with a scale that is not positive the specification has a value, where PyTorch's flash attention for"
+    " the CPU (torch 2.13) gives NaN"
+)
 
 
 @dataclass(slots=True)
@@ -122,6 +127,10 @@ def axes_of(dim: Any, rank: int) -> list[int]:
 def no_cast(dtype: Any) -> None:
     if dtype not in (None, "float64"):
         refuse(f"a conversion to {dtype}; only float64 is covered")
+
+
+def listed(x: Any) -> tuple[Any, ...]:
+    return x if isinstance(x, tuple) else refuse("a list is due", CertificateInvalid)
 
 
 def arrays(x: Any) -> Real | Cells:

@@ -9,7 +9,7 @@ from ..operators import tabulate
 from ..shapes import same_index
 from ..term import ONE, TRUE, F, Fold, Psi, Term, Var, up
 from .arithmetic import arithmetic, exp, fold_row, power
-from .builder import Builder, cells_of, flag, no_cast, op, scores_of, swapped
+from .builder import CAUSAL_SCALE, Builder, cells_of, flag, no_cast, op, scores_of, swapped
 from .masks import causal, masked
 from .rearrange import repeat_interleave
 from .values import Index, Real, array_of, axis, cells, checked, joined, lookup, omega, permuted, real, refuse
@@ -80,6 +80,8 @@ def attention(
     if flag(is_causal):
         if attn_mask is not None:
             refuse("a mask and is_causal together; PyTorch refuses both")
+        if scale is not None and not (isinstance(scale, (int, Fraction)) and scale > 0):
+            b.deviations[CAUSAL_SCALE] = None
         x = masked(x, causal(x.shape))
     elif attn_mask is not None:
         x = masked(x, cells(attn_mask, "bool"))

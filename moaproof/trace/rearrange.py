@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import CertificateInvalid
 from ..shapes import gamma, gamma_inverse, normal, product
 from ..term import ONE, ZERO, Add, Div, Int, Le, Lt, Mul, Term
-from .builder import Builder, arrays, axes_of, cells_of, op, scores_of, swapped
+from .builder import Builder, arrays, axes_of, cells_of, listed, op, scores_of, swapped
 from .values import (
     Cells,
     Index,
@@ -111,7 +111,7 @@ def squeeze(b: Builder, x: Any, dim: Any) -> Any:
 @op("aten.expand.default", "aten.broadcast_to.default")
 def expand(b: Builder, x: Any, sizes: Any, implicit: Any = False) -> Any:
     x = arrays(x)
-    lead = len(sizes) - len(x.shape)
+    lead = len(listed(sizes)) - len(x.shape)
     if lead < 0:
         refuse("expand to fewer axes", CertificateInvalid)
     own = (ONE,) * lead + x.shape
@@ -268,7 +268,7 @@ def outer(b: Builder, x: Any, y: Any) -> Real:
 def reshape(b: Builder, x: Any, sizes: Any) -> Any:
     x = arrays(x)
     total = product(x.shape)
-    known = [index(s) for s in sizes if not (type(s) is int and s == -1)]
+    known = [index(s) for s in listed(sizes) if not (type(s) is int and s == -1)]
     if len(known) < len(sizes) - 1:
         refuse("more than one -1", CertificateInvalid)
     missing = b.named(normal(Div(b.expand(total), b.expand(product(known)))))

@@ -239,6 +239,18 @@ def unshifted_masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return (e / e.sum(-1, keepdim=True)) @ v
 
 
+def masked_twice(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """q: (n, dk).
+
+    k: (m, dk)
+    v: (m, dv)
+    mask: bool (n, m)
+    """
+    scores = (q @ k.T).masked_fill(~mask, -math.inf)
+    hidden = torch.ones(q.shape[0], k.shape[0], dtype=torch.bool).triu(1)
+    return scores.masked_fill(hidden, -math.inf).softmax(-1) @ v
+
+
 def merged_heads(x: Tensor, w: Tensor) -> Tensor:
     """Heads side by side, times a matrix.
 

@@ -117,6 +117,29 @@ def test_rows_are_placed_by_keepdim_only() -> None:
         spec_of(graph(rows, [square, {"name": "mask", "kind": "bool", "extents": ["n", "n"]}]))
 
 
+@pytest.mark.parametrize("of", [0, 1, 2])
+def test_a_row_belongs_to_its_own_scores(of: int) -> None:
+    """The maximum of these scores under this mask, not under another one, nor of other scores."""
+    doubled = ("aten.add.Tensor", [X, X])
+    rows = [
+        ("aten.where.ScalarOther", [["input", "mask"], X, INF]),
+        ("aten.where.ScalarOther", [["input", "other"], X, INF]),
+        doubled,
+        ("aten.where.ScalarOther", [["input", "mask"], node(2), INF]),
+        ("aten.amax.default", [node((0, 1, 3)[of]), ["list", [n(-1)]], ["bool", True]]),
+        ("aten.sub.Tensor", [node(0), node(4)]),
+        ("aten.exp.default", [node(5)]),
+        ("aten.mT.default", [X]),
+        ("aten.matmul.default", [node(6), node(7)]),
+    ]
+    document = graph(rows, [REAL, MASK, MASK | {"name": "other"}])
+    if of == 0:
+        assert spec_of(document).term.op == "inner"
+    else:
+        with pytest.raises(NotCovered, match="a masked score"):
+            spec_of(document)
+
+
 @pytest.mark.parametrize("g", [Lt(Var(0), Var(1)), Le(Var(0), Var(1)), Term("true"), Lt(Size("n"), Var(0))])
 def test_negation_is_its_own_inverse(g: Term) -> None:
     assert negated(negated(g)) is g

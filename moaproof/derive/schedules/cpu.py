@@ -14,7 +14,7 @@ from . import moves
 
 
 def rows(chain: Chain) -> None:
-    """Each row: what does not depend on the column is hoisted; the columns become the innermost loop; every fold is named.
+    """One row at a time: what does not depend on the column is hoisted; the columns become the innermost loop.
 
     The rows are dealt to the cores in tiles of tq.
     """
@@ -84,7 +84,7 @@ def _largest_invariant(chain: Chain, root: Path) -> Path | None:
 
 
 def online(chain: Chain) -> None:
-    """Attention only: queries in tiles of tq on lanes, keys in tiles of tk, one merge of states for each tile of keys."""
+    """Queries in tiles of tq on lanes, keys in tiles of tk, one merge of states a tile.  Attention only."""
     nest = moves.inner_nest(chain)
     if len(nest) < 2:
         raise NotCovered("online: a result with an axis of queries and an axis of columns is due; use --schedule rows")
@@ -187,8 +187,10 @@ def _stage_queries(chain: Chain, row: Path) -> None:
             return False
         own = t.args[-1].data
         between = len(ctx) - base
-        return 0 <= own < between and isinstance(ctx[-1 - own], Index) and not any(
-            mentions(x, v) for x in t.args[1:-1] for v in range(between)
+        return (
+            0 <= own < between
+            and isinstance(ctx[-1 - own], Index)
+            and not any(mentions(x, v) for x in t.args[1:-1] for v in range(between))
         )
 
     base = len(chain.context(row))

@@ -66,7 +66,7 @@ def name_folds(chain: Chain) -> None:
 
 
 def _loose_fold(t: Term, root: Path = (), path: Path = (), value: bool = False) -> tuple[Path, Path] | None:
-    """(element, fold below it) for the innermost fold that is no let's value; an element is where statements may stand."""
+    """(element, fold below it) for the innermost fold that is no let's value; statements stand at elements."""
     for k, (a, n) in enumerate(zip(t.args, t.binds, strict=True)):
         below = (*path, k)
         element = bool(n) and not (t.op == "fold" and k == 1)
@@ -79,7 +79,7 @@ def _loose_fold(t: Term, root: Path = (), path: Path = (), value: bool = False) 
 
 
 def bind_leading(chain: Chain) -> None:
-    """Bind the outer axes to the cores: up to the first tiles, or all that a row of statements stands under, at most 4."""
+    """Bind the outer axes to the cores: up to the first tiles, or all that a row stands under, at most 4."""
     nest = inner_nest(chain)
     tiled = [p for p in nest if chain.at(p).op == "tiles"]
     if tiled:
