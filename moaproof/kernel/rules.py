@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import IllFormed, RuleDoesNotApply
+from ..errors import IllFormed
+from ..errors import RuleDoesNotApply as RuleDoesNotApply  # what a rulebook raises too
 from ..operators import Context, opened, typeof
 from ..term import Term, Var, instantiate, up
 

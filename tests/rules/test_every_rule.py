@@ -1,7 +1,7 @@
 """Every law of the rulebook, at every sample of its parameters: proved, fired, tried at numbers, and mutated.
 
-A law is admitted in its most general instance.  The checker is asked about that instance, about instances without a side
-condition, and about instances whose right side is wrong; the evaluator, which shares no normal form with the checker,
+A law is admitted in its most general instance.  The checker is asked about that instance, about instances without a
+side condition, and about instances whose right side is wrong; the evaluator, which shares no normal form with the
 says which of them are really equal.
 """
 
@@ -195,7 +195,7 @@ def points(inst: Instance, rng: random.Random, count: int, broken: Term | None =
 
 def counterexample(inst: Instance, broken: Term, rng: random.Random) -> Sizes | None:
     """Sizes that break a condition, at which the two sides really differ or one of them is not defined."""
-    found = list(points(inst, rng, 25, broken))
+    found = list(points(inst, rng, 12, broken))
     for sizes in found:
         left, right = at_fields(inst, sizes, rng)
         if left != right or left is UNDEFINED:
@@ -493,7 +493,7 @@ def right_of(p: Term, g: Generic) -> Term | None:
         return None
 
 
-MOST = 18  # mutants of one law at one sample: if there are more, so many of them are drawn
+MOST = 12  # mutants of one law at one sample: if there are more, so many of them are drawn
 MUTATED = [(rule, params) for rule, params in CASES if params in (rule.samples[0], rule.samples[-1])]
 
 
@@ -557,7 +557,7 @@ def test_transposes_compose_in_one_order(v: tuple[int, ...], w: tuple[int, ...],
 
 
 def captures(rule: Rule, params: Params) -> Iterator[tuple[Term, Term, bool]]:
-    """(pattern, a term in which a metavariable mentions a binder that it may not, the metavariable stands there once)."""
+    """(pattern, a term in which a metavariable mentions a binder that it may not, is it the only place of its name)."""
     pair, g = pattern_of(rule, params)
     metas: Bindings = dict(g.metas)
     for pattern in pair:
