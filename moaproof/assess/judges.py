@@ -14,13 +14,14 @@ from typing import Any
 from moaproof.rewrite_rules import digest as rulebook_digest
 from moaproof.rewrite_rules import lookup
 
-from ..errors import BackendMissing, DigestMismatch, MoaproofError
+from ..errors import CertificateInvalid, DigestMismatch, MoaproofError
 from ..kernel.bits import Deciders
 from ..kernel.certificate import Certificate, parse
-from ..kernel.checker import replay
+from ..kernel.checker import Report, replay
 from ..kernel.claims import claim_of
 from ..kernel.integers import Tally
 from ..reader.reader import read_kernel
+from ..term import subterms
 from ..trace.table import spec_of
 from .replay import exact_replay
 
@@ -47,12 +48,19 @@ class Verdict:
     kernels: list[str] = field(default_factory=list)
     points: int = 0  # cells compared by the exact replay of the shipped texts
     deviations: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ASSUMPTIONS
 
     def sentence(self) -> str:
         """The verdict in words, written here and never read from a certificate."""
-        what = f"the claim named {self.claim}" if self.claim else "another specification, which has no name"
-        bits = "the value over the reals" if self.classes["R"] else "every bit"
-        return f"{what}: the ONF keeps {bits} of the Spec, for all sizes"
+        said = []
+        if "replay" in self.judges:
+            what = f"the claim named {self.claim}" if self.claim else "another specification, which has no name"
+            bits = "the value over the reals" if self.classes["R"] else "every bit"
+            said.append(f"(b) proved by replay: {what}: the ONF keeps {bits} of the Spec, for all sizes")
+        if "source" in self.judges:
+            texts = f"{len(self.kernels)} kernel text{'s' * (len(self.kernels) != 1)}"
+            said.append(f"(c) proved by source: {texts} read back to the ONF")
+        return "; ".join(said)
 
     def row(self) -> dict[str, Any]:
         return {
@@ -70,7 +78,7 @@ class Verdict:
             "kernels": self.kernels,
             "cells": self.points,
             "deviations": list(self.deviations),
-            "assumptions": list(ASSUMPTIONS),
+            "assumptions": list(self.assumptions),
         }
 
 
@@ -83,19 +91,45 @@ def judge_certificate(
 ) -> Verdict:
     """Judge a certificate's bytes with the texts of its kernels; raises what the first judge that refuses raises."""
     c = parse(data)
+    report, deviations = judge_replay(c, deciders, progress) if "replay" in judges else (None, ())
+    cells = judge_source(c, texts) if "source" in judges else 0
+    return verdict_of(c, judges, report, cells, deviations)
+
+
+def verdict_of(
+    c: Certificate, judges: tuple[str, ...], report: Report | None, cells: int, deviations: tuple[str, ...]
+) -> Verdict:
+    """What the judges found, gathered; ``report`` is the replay's, if it was asked for."""
+    found = report or Report(c.name, c.core_digest(), c.spec.digest)
+    steps = [
+        {"rule": s.rule, "class": s.kind, "z3": s.z3.row(), "sympy": s.sympy.row(), "normaliser": s.normaliser.row()}
+        for s in found.steps
+    ]
+    claim = claim_of(c.spec, c.hypotheses) if report else None
+    return Verdict(
+        c.name, claim, found.core, found.spec, judges, found.classes(), found.z3, found.sympy, found.normaliser, steps,
+        [k.file for k in c.kernels], cells, deviations, assumptions_of(c, judges),
+    )  # fmt: skip
+
+
+def assumptions_of(c: Certificate, judges: tuple[str, ...]) -> tuple[str, ...]:
+    """What a verdict rests on beside what was proved, by name."""
+    named = {"python", "solvers", "table"} if "replay" in judges else {"python", "solvers"}
+    if "source" in judges:
+        named.add("compiler")
+        if any(t.op == "f" and t.data == "exp" for t in subterms(c.onf)):
+            named.add("exp")
+    return tuple(sorted(named))
+
+
+def judge_replay(
+    c: Certificate, deciders: Deciders | None = None, progress: Callable[[int], None] | None = None
+) -> tuple[Report, tuple[str, ...]]:
+    """The Spec from the captured graph, the laws, then every step; the replay's report and the trace's deviations."""
     deviations = judge_trace(c)
     if c.rulebook != rulebook_digest():
         raise DigestMismatch("rulebook: the certificate was made with other laws; make regen derives it again")
-    report = replay(c, lookup, deciders or Deciders(), progress)
-    cells = judge_source(c, texts) if "source" in judges else 0
-    steps = [
-        {"rule": s.rule, "class": s.kind, "z3": s.z3.row(), "sympy": s.sympy.row(), "normaliser": s.normaliser.row()}
-        for s in report.steps
-    ]
-    return Verdict(
-        c.name, claim_of(c.spec, c.hypotheses), report.core, report.spec, judges, report.classes(), report.z3, report.sympy,
-        report.normaliser, steps, [k.file for k in c.kernels], cells, deviations,
-    )  # fmt: skip
+    return replay(c, lookup, deciders or Deciders(), progress), deviations
 
 
 def judge_trace(c: Certificate) -> tuple[str, ...]:
@@ -117,7 +151,7 @@ def judge_source(c: Certificate, texts: Mapping[str, bytes]) -> int:
     replayed: set[bytes] = set()
     for k in c.kernels:
         if k.file not in texts:
-            raise BackendMissing(f"kernels/{k.file}: the file is missing")
+            raise CertificateInvalid(f"kernels/{k.file}: the file is missing or cannot be read")
         data = texts[k.file]
         if hashlib.sha256(data).hexdigest() != k.sha256:
             raise DigestMismatch(f"kernels/{k.file}: its bytes are not those that the certificate names")

@@ -11,16 +11,20 @@ LAYOUT = frozenset({
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
 })  # fmt: skip
 
+TRACE = tuple(
+    f"trace/{f}.py" for f in ("graph", "values", "builder", "masks", "arithmetic", "products", "rearrange", "table")
+)
+
 # role: (claim, what it does, files)
 ROLES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "language": ("b", "terms, shapes, operators, meaning", ("term.py", "shapes.py", "operators.py", "semantics.py")),
     "kernel": ("b", "judging a step, certificates, named claims", ("errors.py", "kernel")),
-    "trace table": ("a", "captured operators to Spec", ("trace/table.py", "trace/values.py", "trace/graph.py")),
+    "trace table": ("a", "captured operators to Spec", TRACE),
     "reader": ("c", "shipped text to ONF", ("reader",)),
     "instructions": ("d", "exp, rescale and quotient as code", ("instructions",)),
     "loader": ("d", "which bytes may run, and with which arguments", ("runtime",)),
 }
-LIMIT_B = 1500  # code lines of language and kernel together
+LIMIT_B = 2700  # code lines of language and kernel together
 
 
 def code_lines(source: str) -> int:

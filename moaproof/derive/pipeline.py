@@ -12,7 +12,7 @@ from typing import Any
 
 from moaproof.rewrite_rules import digest as rulebook_digest
 
-from ..assess.judges import Texts, judge_certificate
+from ..assess.judges import Texts, Verdict, judge_certificate
 from ..codegen.printer import print_kernel
 from ..errors import NotCovered, Unknown
 from ..kernel.certificate import Certificate, Kernel
@@ -34,6 +34,7 @@ class Derived:
     certificate: Certificate
     texts: Texts
     agreement: Agreement
+    verdict: Verdict
     deviations: tuple[str, ...] = ()
     lines: list[Line] = field(default_factory=list)
 
@@ -79,8 +80,8 @@ def derive(
         texts[file] = text.encode()
         kernels.append(Kernel(file, "cpu", dtype, hashlib.sha256(texts[file]).hexdigest()))
     certificate = replace(certificate, kernels=tuple(kernels))
-    judge_certificate(certificate.to_bytes(), texts)
-    return Derived(certificate, texts, agreement, spec.deviations, chain.lines)
+    verdict = judge_certificate(certificate.to_bytes(), texts)
+    return Derived(certificate, texts, agreement, verdict, spec.deviations, chain.lines)
 
 
 def witness(chain: Chain, inputs: Sequence[Term]) -> dict[str, int]:

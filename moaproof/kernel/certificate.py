@@ -21,7 +21,8 @@ MAX_BYTES = 4 * 2**20
 CLASSES = ("I", "S", "R")
 DTYPES = ("float64", "float32")
 CORE_FIELDS = frozenset({
-    "schema", "name", "trace", "spec", "dnf", "onf", "inputs", "hypotheses", "tilings", "witness", "steps", "rulebook", "terms",
+    "schema", "name", "trace", "spec", "dnf", "onf", "inputs", "hypotheses", "tilings", "witness", "steps", "rulebook",
+    "terms",
 })  # fmt: skip
 
 

@@ -61,9 +61,7 @@ CLAIMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "attention with scale 1/sqrt(dk)": (
         "23e962c84777cfd517c2486ad0709f65f736aaa1533fdc871c2e97761d969736",
-        (
-            "6bd4fc4069ba60d25e3cb3891436d67cc7790af4de451193d99cb0fbfd7317bc",
-        ),
+        ("6bd4fc4069ba60d25e3cb3891436d67cc7790af4de451193d99cb0fbfd7317bc",),
     ),
     "attention by an unshifted softmax": (
         "2ce12c6167b1b87ae3e517ac822446d70b37e4296988e4e19090331975158003",

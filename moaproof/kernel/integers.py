@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ..errors import BackendMissing, IllFormed, JudgesDisagree, Refuted, Unknown
@@ -41,29 +42,32 @@ class Integers:
     """Z3 as a decider, with the questions that it has answered."""
 
     tally: Tally = field(default_factory=Tally)
-    proved: set[tuple[frozenset[Term], Term]] = field(default_factory=set)
+    answers: dict[tuple[frozenset[Term], Term], tuple[str, dict[str, int]]] = field(default_factory=dict)
 
     def prove(self, facts: Sequence[Term], goal: Term, what: str) -> None:
         """Return if the goal follows from the facts; else ``Refuted`` with a witness, or ``Unknown``."""
         if goal is TRUE or goal in facts:
             self.tally.trivial += 1
             return
-        key = lean(facts, goal)
-        if key in self.proved:
-            self.tally.repeated += 1
-            return
-        answer, witness = decide(*key)
+        asked = len(self.answers)
+        for question in (lean(facts, goal, 0), lean(facts, goal, 1), (frozenset(facts), goal)):
+            answer, witness = self._ask(*question)  # the facts that were left out may matter to what is not proved
+            if answer == "unsat":
+                break
         if answer == "unsat":
-            self.tally.substantive += 1
-            self.proved.add(key)
-            return
-        answer, witness = decide(facts, goal)  # the facts that were left out may matter to what is not proved
-        if answer == "unsat":
-            self.tally.substantive += 1
-            return
-        if answer == "sat":
+            if len(self.answers) > asked:
+                self.tally.substantive += 1
+            else:
+                self.tally.repeated += 1
+        elif answer == "sat":
             raise Refuted(what, self.confirmed(facts, goal, witness, what))
-        raise Unknown(f"{what}: Z3 answers {answer!r}")
+        else:
+            raise Unknown(f"{what}: Z3 answers {answer!r}")
+
+    def _ask(self, facts: frozenset[Term], goal: Term) -> tuple[str, dict[str, int]]:
+        if (facts, goal) not in self.answers:
+            self.answers[facts, goal] = decide(facts, goal)
+        return self.answers[facts, goal]
 
     def holds(self, facts: Sequence[Term], goal: Term) -> bool:
         """Is the goal proved?  Refuted and unknown are both no."""
@@ -87,25 +91,38 @@ class Integers:
         return witness
 
 
-def lean(facts: Iterable[Term], goal: Term) -> tuple[frozenset[Term], Term]:
-    """The question without the facts about unrelated indices, its indices numbered from 0: equal questions become one.
+def lean(facts: Iterable[Term], goal: Term, reach: int) -> tuple[frozenset[Term], Term]:
+    """The question without unrelated facts, its indices numbered from 0, so that equal questions become one.
 
-    Leaving facts out is sound: less is assumed.
+    What is in a mask is left out unless the goal speaks of it; then a fact is related if it shares an index with the
+    goal or with a related fact, and in ``reach`` more rounds if it shares a size.  Leaving facts out is sound.
     """
-    facts = set(facts)
-    seen = {x for x in subterms(goal) if x.op == "x"}
-    kept = {f for f in facts if not any(x.op == "x" for x in subterms(f))}
-    grown = True
-    while grown:
-        grown = False
-        for f in facts - kept:
-            own = {x for x in subterms(f) if x.op == "x"}
-            if own & seen:
-                kept.add(f)
-                seen |= own
-                grown = True
-    names = {x: Term("x", k) for k, x in enumerate(sorted(seen, key=lambda x: x.data))}
+    pool = {f for f in facts if _reads(goal) or not _reads(f)}
+    of_sizes = {f for f in pool if not any(x.op == "x" for x in _leaves(f))}
+    seen = set(_leaves(goal))
+    kept: set[Term] = set()
+    for turn in range(reach + 1):
+        shared = {x for x in seen if x.op == "x" or turn}
+        while grown := {f for f in pool - of_sizes - kept if not shared.isdisjoint(_leaves(f))}:
+            kept |= grown
+            seen = seen.union(*map(_leaves, grown))
+            shared |= {x for x in seen if x.op == "x"}
+        grown = {f for f in of_sizes if not seen.isdisjoint(_leaves(f))}
+        kept |= grown
+        seen = seen.union(*map(_leaves, grown))
+    names = {x: Term("x", k) for k, x in enumerate(sorted((x for x in seen if x.op == "x"), key=lambda x: x.data))}
     return frozenset(_rename(f, names) for f in kept), _rename(goal, names)
+
+
+@lru_cache(maxsize=50_000)
+def _reads(t: Term) -> bool:
+    return any(u.op == "flat" for u in subterms(t))
+
+
+@lru_cache(maxsize=50_000)
+def _leaves(t: Term) -> frozenset[Term]:
+    """The sizes and free indices of a term."""
+    return frozenset(u for u in subterms(t) if u.op in ("size", "x"))
 
 
 def _rename(t: Term, names: dict[Term, Term]) -> Term:

@@ -298,10 +298,20 @@ class BySympy:
         return self.symbols[t]
 
     def add(self, a: Any, b: Any) -> Any:
-        return self.sympy.expand(a + b, power_exp=False)
+        return self._joined(a + b)
 
     def mul(self, a: Any, b: Any) -> Any:
-        return self.sympy.expand(a * b, power_exp=False)
+        return self._joined(a * b)
+
+    def _joined(self, a: Any) -> Any:
+        """Expanded, with one exponential in each product: SymPy's expansion leaves e^x * e^y apart."""
+        S, rows = self.sympy, []
+        for row in S.Add.make_args(S.expand(a, power_exp=False)):
+            factors = S.Mul.make_args(row)
+            h = S.Add(*[f.exp for f in factors if isinstance(f, S.exp)])
+            rest = [f for f in factors if not isinstance(f, S.exp)]
+            rows.append(S.Mul(*rest) * S.exp(S.expand(h, power_exp=False)))
+        return S.Add(*rows)
 
     def exp(self, a: Any) -> Any:
         return self.sympy.exp(self.sympy.expand(a, power_exp=False))
@@ -349,8 +359,10 @@ class BySympy:
             for f in S.Mul.make_args(row):
                 if f.is_Rational:
                     c *= Fraction(int(f.p), int(f.q))
-                elif isinstance(f, S.exp):
+                elif isinstance(f, S.exp) and h is None:
                     h = self.term(f.exp)
+                elif isinstance(f, S.exp):
+                    raise Different("SymPy left two exponentials apart")
                 else:
                     base, power = f.as_base_exp()
                     atoms.append((self.atoms[base], int(power)))

@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import IllFormed
-from ..errors import RuleDoesNotApply as RuleDoesNotApply  # what a rulebook raises too
+from ..errors import IllFormed, RuleDoesNotApply
 from ..operators import Context, opened, typeof
 from ..term import Term, Var, instantiate, up
 

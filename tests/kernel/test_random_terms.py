@@ -266,7 +266,7 @@ def quotient_changes(v: Term) -> Iterator[Term]:
     elif v.op == "state":
         top, total, value = v.args
         yield F("div", value, total)
-        if top.op == "fold" and value.args[2].op == "f":
+        if top.op == value.op == "fold" and value.args[2].op == "f":
             weigh = value.args[2].args[1]
             yield quotient(Fold("softmax", top.args[0], state(top.args[2], Real(1), weigh), top.args[1]))
             yield quotient(Fold("softmax", top.args[0], state(top.args[2], Real(1), weigh)))

@@ -46,15 +46,17 @@ CHANGES: dict[str, Callable[[Rule], Rule]] = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_the_digest_changes_with_any_law(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each law is left out, and changed in one of the ways: by turns, so that all laws and all ways come up."""
     book, before = rules(), digest()
+    turn = list(book)[list(CHANGES).index(what) :: len(CHANGES)]
     seen = {before}
-    for name in list(book)[::4]:
+    for name in turn:
         monkeypatch.setattr(rewrite_rules, "_RULES", {**book, name: CHANGES[what](book[name])})
         seen.add(digest())
         monkeypatch.setattr(rewrite_rules, "_RULES", {k: r for k, r in book.items() if k != name})
         seen.add(digest())
     monkeypatch.setattr(rewrite_rules, "_RULES", book)
-    assert len(seen) == 1 + 2 * len(list(book)[::4])
+    assert len(seen) == 1 + 2 * len(turn)
     assert digest() == before
 
 

@@ -330,8 +330,8 @@ def test_every_operator_refuses_arguments_of_other_kinds(name: str) -> None:
     inputs = [REAL, MASK, {"name": "s", "kind": "scalar"}]
     values = [
         X, ["input", "mask"], ["input", "s"], node(0), node(1), node(2), node(3), n(0), n(-1), n(7), ["none"], INF,
-        ["bool", True], ["float", (0.5).hex()], ["str", "nm,nm->n"], ["list", []], ["list", [n(0)]], ["list", [n(1), n(0)]],
-        ["list", [X, X]], ["list", [node(0), n(-1)]],
+        ["bool", True], ["float", (0.5).hex()], ["str", "nm,nm->n"], ["list", []], ["list", [n(0)]],
+        ["list", [n(1), n(0)]], ["list", [X, X]], ["list", [node(0), n(-1)]],
     ]  # fmt: skip
     before = [
         ("aten.sym_size.int", [X, n(0)]),

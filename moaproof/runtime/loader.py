@@ -1,0 +1,213 @@
+"""The loader: the one way to a compiled kernel.  Trusted beside the reader (claim c): what it runs is what was checked.
+
+A kernel runs only if ``kernels/MANIFEST.json`` lists the SHA-256 of its bytes, and the certificate of that name in ``certs/``
+lists the same one.  The very bytes that were hashed are compiled: no file is read a second time.
+
+Numba's cache of machine code is keyed by the digest of those bytes and of the instructions that they import (Numba itself looks
+only at a file's time and length, and never at what a kernel calls).  It lies in ``$MOAPROOF_CACHE``, or else in ``moaproof``
+under ``$XDG_CACHE_HOME`` or ``~/.cache``; ``MOAPROOF_CACHE=off``, or a folder that cannot be written, means no cache: a kernel
+is then compiled once a process.  Cached machine code is trusted as far as that folder is; it is made for its owner alone, and one
+that others could have written is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from ..errors import CertificateInvalid, DigestMismatch, NotCovered
+from ..kernel.certificate import Certificate, parse
+
+MANIFEST_SCHEMA: Final = "moaproof/manifest/1"
+REMEDY: Final = "reinstall moaproof, or run `make regen` and `moaproof check` in a checkout"
+
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A kernel whose bytes match its certificate.  ``source`` are those bytes; nothing is compiled yet.
+
+    ``sizes`` are the names of the kernel's last parameters, in order.
+    """
+
+    certificate: Certificate
+    dtype: str
+    file: str
+    sha256: str
+    source: bytes
+    sizes: tuple[str, ...]
+
+    @property
+    def function(self) -> Callable[..., None]:
+        """The compiled function ``kernel(out, inputs.., sizes..)``; Numba compiles it when it is first called."""
+        return _compiled(self)
+
+
+def package_folder(name: str) -> Path:
+    """Where the package ``moaproof.certs`` or ``moaproof.kernels`` keeps its files."""
+    return Path(str(files(f"moaproof.{name}")))
+
+
+def load(name: str, dtype: str, certs: Path | None = None, kernels: Path | None = None) -> Loaded:
+    """The kernel of certificate ``name`` for ``dtype`` (float64 or float32).
+
+    Raises ``NotCovered`` if the certificate has no such kernel, ``CertificateInvalid`` for a file that is missing or
+    is not what it should be, and ``DigestMismatch`` where manifest, certificate and kernel do not agree.
+    """
+    with _LOCK:
+        return _load(name, dtype, certs or package_folder("certs"), kernels or package_folder("kernels"))
+
+
+@lru_cache(maxsize=64)
+def _load(name: str, dtype: str, certs: Path, kernels: Path) -> Loaded:
+    path = certs / f"{name}.json"
+    certificate = _certificate(path, name)
+    found = [k for k in certificate.kernels if k.dtype == dtype and k.target == "cpu"]
+    if not found:
+        have = ", ".join(k.dtype for k in certificate.kernels) or "none"
+        raise NotCovered(f"{path.name}: no CPU kernel for {dtype}; it has kernels for: {have}")
+    kernel = found[0]
+    row = _manifest(kernels / "MANIFEST.json").get(kernel.file)
+    due = {"certificate": name, "core": certificate.core_digest(), "dtype": dtype, "sha256": kernel.sha256}
+    if row != due:
+        what = "is not listed" if row is None else f"is listed with another {_first_difference(row, due)}"
+        raise DigestMismatch(f"kernels/MANIFEST.json: {kernel.file} {what} than {path.name} states; {REMEDY}")
+    source = _read(kernels / kernel.file)
+    digest = hashlib.sha256(source).hexdigest()
+    if digest != kernel.sha256:
+        raise DigestMismatch(
+            f"kernels/{kernel.file}: its SHA-256 is {digest[:12]}.., but {path.name} and MANIFEST.json are about "
+            f"{kernel.sha256[:12]}..: the text was changed after it was checked; {REMEDY}"
+        )
+    return Loaded(certificate, dtype, kernel.file, digest, source, certificate.sizes())
+
+
+def _certificate(path: Path, name: str) -> Certificate:
+    certificate = parse(_read(path))
+    if certificate.name != name:
+        raise DigestMismatch(f"certs/{path.name}: it is the certificate {certificate.name}, renamed; {REMEDY}")
+    return certificate
+
+
+def _first_difference(row: Any, due: dict[str, str]) -> str:
+    found = row if isinstance(row, dict) else {}
+    return next((field for field, value in due.items() if found.get(field) != value), "field")
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(_read(path))
+    except ValueError as e:
+        raise CertificateInvalid(f"kernels/MANIFEST.json: not JSON ({e}); {REMEDY}") from None
+    rows = document.get("kernels") if isinstance(document, dict) else None
+    if not isinstance(rows, dict) or document.get("schema") != MANIFEST_SCHEMA or len(document) != 2:
+        raise CertificateInvalid(f"kernels/MANIFEST.json: schema {MANIFEST_SCHEMA} with kernels is due; {REMEDY}")
+    return rows
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise CertificateInvalid(f"{path}: cannot be read ({e.strerror or e}); {REMEDY}") from None
+
+
+# --- compiling -------------------------------------------------------------------------------------
+
+
+_FUNCTIONS: dict[str, Callable[..., None]] = {}
+
+
+def _compiled(kernel: Loaded) -> Callable[..., None]:
+    with _LOCK:
+        if kernel.sha256 not in _FUNCTIONS:
+            _FUNCTIONS[kernel.sha256] = _compile(kernel)
+        return _FUNCTIONS[kernel.sha256]
+
+
+def _compile(kernel: Loaded) -> Callable[..., None]:
+    """The function of the bytes that were hashed; its machine code is cached where that is possible."""
+    file = _cached_source(kernel)
+    module = ModuleType(f"moaproof_kernel_{kernel.sha256[:16]}")
+    sys.modules[module.__name__] = module  # where Numba looks for the globals of machine code from its cache
+    code = compile(kernel.source, str(file or f"<{kernel.file}>"), "exec", dont_inherit=True)
+    exec(code, module.__dict__)  # noqa: S102  its digest is that of a checked text
+    function: Callable[..., None] = module.__dict__["kernel"]
+    if file is not None:
+        _enable_cache(function)
+    return function
+
+
+def _enable_cache(function: Any) -> None:
+    """Numba refuses to cache where it finds no folder that it may write: then there is no cache."""
+    try:
+        function.enable_caching()
+    except RuntimeError:
+        return
+
+
+def _cached_source(kernel: Loaded) -> Path | None:
+    """A copy of the text beside which Numba keeps machine code; None where there is no folder for it."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        place = folder / f"{kernel.sha256}-{_instructions_digest()[:16]}"
+        _private(folder)
+        _private(place)
+        file = place / "kernel.py"
+        if not file.is_file() or file.read_bytes() != kernel.source:
+            _write(file, kernel.source)
+    except OSError:
+        return None
+    return file
+
+
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept between processes; None if they are not."""
+    named = os.environ.get("MOAPROOF_CACHE")
+    if named == "off":
+        return None
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "moaproof"
+    except RuntimeError:  # no home folder
+        return None
+
+
+def _private(folder: Path) -> None:
+    """Make a folder of our own; ``PermissionError`` if somebody else could write what we would load from it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = folder.stat()
+    if hasattr(os, "getuid") and (state.st_uid != os.getuid() or state.st_mode & 0o022):
+        raise PermissionError(folder)
+
+
+def _write(file: Path, data: bytes) -> None:
+    """All or nothing: another process never sees half a file."""
+    handle, name = tempfile.mkstemp(dir=file.parent)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+    Path(name).replace(file)
+
+
+@lru_cache(maxsize=1)
+def _instructions_digest() -> str:
+    """Of all instruction sources, by name."""
+    found = sorted(package_folder("instructions").glob("*.py"))
+    rows = [(file.name, hashlib.sha256(_read(file)).hexdigest()) for file in found]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
