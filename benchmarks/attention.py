@@ -2,9 +2,10 @@
 
     python benchmarks/attention.py [--rounds N] [--case NAME ...] > result.json
 
-Both run in this process on the same tensors, in alternating rounds, so that what else the machine does hits both; a ratio is
-the median of the rounds' ratios.  Memory is measured in a process of its own: the growth of its peak resident size over inputs
-and output, compiling included in neither (the kernel is called once before, on short inputs).
+Both run in this process on the same tensors, in alternating rounds, so that what else the machine does hits both; a
+ratio is the median of the rounds' ratios.  Memory is measured in a process of its own: the growth of its peak
+resident size over inputs and output, compiling included in neither (the kernel is called once before, on short
+inputs).
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -79,31 +80,22 @@ def memory() -> dict[str, Any]:
     attention(*inputs(torch.float64, (1, 1, 8, 8, 64)))
     q, k, v = inputs(torch.float64, (1, 1, LONG, LONG, 64))
     _forget_peak()
-    before = _resident()
+    before = _status("VmRSS")
     start = time.perf_counter()
     out = attention(q, k, v)
     took = time.perf_counter() - start
-    over = _peak() - before
+    over = _status("VmHWM") - before
     return {"case": "memory", "n": LONG, "d": 64, "peak_over_inputs_mib": over / MIB, "output_mib": out.nbytes / MIB,
             "quadratic_mib": LONG * LONG * 8 / MIB, "moaproof_s": took}  # fmt: skip
 
 
 def _forget_peak() -> None:
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as f:  # Linux: VmHWM begins anew
-        f.write("5")
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM begins anew
 
 
 def _status(field: str) -> int:
-    with open("/proc/self/status", encoding="ascii") as f:
-        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(field))
-
-
-def _resident() -> int:
-    return _status("VmRSS")
-
-
-def _peak() -> int:
-    return max(_status("VmHWM"), 0) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def main() -> None:

@@ -148,7 +148,7 @@ def find(given: str) -> Path:
     if given in named:
         return named[given]
     have = ", ".join(named) or "none"
-    raise CertificateInvalid(f"{given}: there is no such file, nor a committed certificate of that name; there are: {have}")
+    raise CertificateInvalid(f"{given}: no such file, and no committed certificate; there are: {have}")
 
 
 def read(path: Path, limit: int = MAX_BYTES) -> bytes:
@@ -183,23 +183,37 @@ def texts_of(c: Certificate, kernels: Path) -> dict[str, bytes]:
 # --- one certificate, in this process ----------------------------------------------------------------
 
 
+class Answers(dict[Any, Any]):
+    """An engine's answers; one that an earlier certificate needed becomes this one's own when it is first looked for."""
+
+    def __init__(self, earlier: dict[Any, Any]):
+        super().__init__()
+        self.earlier = earlier
+
+    def __contains__(self, key: object) -> bool:
+        if not super().__contains__(key) and key in self.earlier:
+            super().__setitem__(key, self.earlier[key])  # the length grows, so the caller counts it as substantive
+        return super().__contains__(key)
+
+    def __setitem__(self, key: Any, answer: Any) -> None:
+        super().__setitem__(key, answer)
+        self.earlier[key] = answer
+
+
 class Seen(set[Any]):
-    """What an engine has proved; the first use of what an earlier certificate proved counts as substantive here."""
+    """Equalities that were decided; the first use of one of an earlier certificate counts as substantive here."""
 
     def __init__(self, earlier: set[Any], tallies: Sequence[Tally]):
         super().__init__()
         self.earlier, self.tallies = earlier, tallies
 
     def __contains__(self, key: object) -> bool:
-        if super().__contains__(key):
-            return True
-        if key not in self.earlier:
-            return False
-        super().add(key)
-        for t in self.tallies:  # the caller is about to count a repetition
-            t.repeated -= 1
-            t.substantive += 1
-        return True
+        if not super().__contains__(key) and key in self.earlier:
+            super().add(key)
+            for t in self.tallies:  # the caller is about to count a repetition
+                t.repeated -= 1
+                t.substantive += 1
+        return super().__contains__(key)
 
     def add(self, key: Any) -> None:
         super().add(key)
@@ -208,15 +222,14 @@ class Seen(set[Any]):
 
 @dataclass
 class Known:
-    """What the certificates of one process have proved so far."""
+    """What the engines have answered for the certificates of one process so far."""
 
-    integers: set[Any] = field(default_factory=set)
+    answers: dict[Any, Any] = field(default_factory=dict)
     compared: set[Any] = field(default_factory=set)
 
     def deciders(self) -> Deciders:
         """Fresh tallies over what is known."""
-        found = Deciders(Integers())
-        found.integers.proved = Seen(self.integers, [found.integers.tally])
+        found = Deciders(Integers(answers=Answers(self.answers)))
         found.compared = Seen(self.compared, [found.normaliser, found.sympy])
         return found
 
@@ -243,16 +256,32 @@ def _fail(out: Outcome, e: MoaproofError) -> None:
     out.code, out.kind, out.error = e.exit_code, type(e).__name__, str(e)
 
 
-def _judge(job: Job, out: Outcome, deciders: Deciders) -> None:
+def stated(job: Job) -> Outcome:
+    """What a certificate says of itself; nothing is judged."""
+    out = Outcome(str(job.certificate))
+    try:
+        _read(job, out)
+    except MoaproofError as e:
+        _fail(out, e)
+    return out
+
+
+def _read(job: Job, out: Outcome) -> Certificate:
     c = parse(read(job.certificate))
     out.name, out.core = c.name, c.core_digest()
     out.planned = [(s.rule, s.kind) for s in c.steps]
     out.kernels = manifest_of([c])["kernels"]
+    return c
+
+
+def _judge(job: Job, out: Outcome, deciders: Deciders) -> None:
+    c = _read(job, out)
 
     def progress(number: int) -> None:
         out.judged = number + 1
 
-    report, deviations, cells = None, (), 0
+    report, cells = None, 0
+    deviations: tuple[str, ...] = ()
     if "replay" in job.judges:
         out.judge = "replay"
         report, deviations = judge_replay(c, deciders, progress)
@@ -374,7 +403,7 @@ def manifest_of(certificates: Iterable[Certificate]) -> dict[str, Any]:
 
 
 def check_manifest(outcomes: Sequence[Outcome], kernels: Path, whole: bool = True) -> FileOutcome:
-    """MANIFEST.json and the kernel files are those that these certificates name; ``whole``: and nothing else is there."""
+    """MANIFEST.json and the kernel files are as these certificates name them; ``whole``: and nothing else is there."""
     place = f"{kernels.name}/MANIFEST.json"
     if any(not o.core for o in outcomes):
         return FileOutcome(place, 4, "not compared: a certificate cannot be read")
@@ -473,7 +502,7 @@ class Result:
         """Of all: the first of 5, 4, 1, 2, 3 that occurs; 0 only if everything was accepted."""
         if self.interrupted:
             return INTERRUPTED
-        codes = {o.code for o in (*self.certificates, *self.files)}
+        codes = {o.code for o in self.certificates} | {f.code for f in self.files}
         return next((c for c in FIRST_WINS if c in codes), 0)
 
     def totals(self) -> dict[str, int]:

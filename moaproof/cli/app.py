@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from ..errors import MoaproofError
-from . import check, derive, doctor, explain, rules
-
-if TYPE_CHECKING:
-    from typer import Context
+from . import check, derive, doctor, explain, fuzz, rules
 
 
 class Commands(TyperGroup):
     """Errors of ours end a command with their own exit code; Ctrl-C with 130; a closed pipe ends it in silence."""
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except MoaproofError as e:
@@ -29,7 +27,7 @@ class Commands(TyperGroup):
             typer.echo("moaproof: interrupted", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python flushes it when it exits
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - Python flushes it when it exits
             raise typer.Exit(0) from None
 
 
@@ -53,7 +51,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def moaproof(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Attention kernels derived from a plain PyTorch function, with certificates that a small checker re-checks.
 
@@ -62,5 +62,5 @@ def moaproof(
     """
 
 
-for command in (check.check, derive.derive, explain.explain, rules.rules, doctor.doctor):
+for command in (check.check, derive.derive, explain.explain, rules.rules, doctor.doctor, fuzz.fuzz):
     app.command()(command)

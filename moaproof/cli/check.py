@@ -39,8 +39,8 @@ def check(
                           "else the installed ones."),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, text on stderr.")] = False,
-    junit: Annotated[Path | None, typer.Option(help="Write a JUnit XML file: one test case a step and a judge.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout; text to stderr.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit file: a test case a step and a judge.")] = None,
 ) -> None:  # fmt: skip
     """Re-check certificates in fresh processes: replay each derivation, read its kernels back, and run them exactly.
 
@@ -90,7 +90,9 @@ def _work(given: list[str], only: list[str], kernels: Path | None, judges: tuple
     from ..errors import CertificateInvalid
 
     if given and only:
-        raise typer.BadParameter("it chooses among the committed ones; give either it or certificates", param_hint="--only")
+        raise typer.BadParameter(
+            "it chooses among the committed ones; give either it or certificates", param_hint="--only"
+        )
     if kernels and not kernels.is_dir():
         raise CertificateInvalid(f"{kernels}: there is no such folder; --kernels names the one of the kernel texts")
     paths = [find(x) if x in {p.stem for p in committed()} else Path(x) for x in given] or committed()
@@ -98,7 +100,9 @@ def _work(given: list[str], only: list[str], kernels: Path | None, judges: tuple
         names = {p.stem: p for p in paths}
         for name in only:
             if name not in names:
-                raise CertificateInvalid(f"--only {name}: no committed certificate has this name; there are {', '.join(names)}")
+                raise CertificateInvalid(
+                    f"--only {name}: no committed certificate has this name; there are {', '.join(names)}"
+                )
         paths = [p for name, p in names.items() if name in only]
     if not paths:
         raise CertificateInvalid("certs: no certificate is installed; `make regen` in a checkout derives them")

@@ -20,7 +20,7 @@ DTYPES = ("float64", "float32")
 def derive(
     function: Annotated[str, typer.Argument(metavar="FILE.py:FUNCTION", help="A function of tensors, in a file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write certs/NAME.json and kernels/*.py in.")],
-    schedule: Annotated[str, typer.Option(help="online: blocks of queries and keys, one pass; rows: three passes.")] = "online",
+    schedule: Annotated[str, typer.Option(help="online: one pass over blocks; rows: three passes.")] = "online",
     dtype: Annotated[list[str] | None, typer.Option(help="float64 or float32; repeatable. Default: both.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the certificate. Default: FUNCTION-SCHEDULE.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
@@ -75,8 +75,9 @@ def _print(d: Derived) -> None:
         if x.after is c.dnf and x.before is not c.dnf:
             say("     -- the denotational normal form --")
     a = d.agreement
-    say(f"agreement with the function: {a.elements} elements at {a.shapes} random shapes in float64, greatest error {a.error:.1e}"
-        f"{f'; {a.raised} shapes left out, where the function has no value' if a.raised else ''}")  # fmt: skip
+    left_out = f"; {a.raised} shapes left out, where the function has no value" if a.raised else ""
+    say(f"agreement with the function: {a.elements} elements at {a.shapes} random shapes in float64,"
+        f" greatest error {a.error:.1e}{left_out}")  # fmt: skip
     for sentence in d.deviations:
         say(f"deviation: {sentence}")
     for h in c.hypotheses:
@@ -131,13 +132,15 @@ def _load(path: Path, function: str) -> Callable[..., Any]:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as e:  # noqa: BLE001 - a user's file may raise anything
+    except (Exception, SystemExit) as e:  # whatever it raises is that file's error
         raise CertificateInvalid(f"{_where(e, path)}: importing the file fails: {type(e).__name__}: {e}") from e
     finally:
         sys.path.remove(str(path.resolve().parent))
     found = getattr(module, function, None)
     if not callable(found):
-        there = ", ".join(n for n, f in vars(module).items() if getattr(f, "__module__", "") == spec.name and callable(f))
+        there = ", ".join(
+            n for n, f in vars(module).items() if getattr(f, "__module__", "") == spec.name and callable(f)
+        )
         raise CertificateInvalid(f"{path}: it has no function {function}; it has: {there or 'none'}")
     return found  # type: ignore[no-any-return]
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..kernel.certificate import Certificate
     from ..kernel.integers import Tally
     from ..term import Term
     from .walk import Shown
+
+WIDTH = 110
 
 
 def explain(
@@ -47,12 +52,13 @@ def _say(title: str, *lines: str) -> None:
 def _term(t: Term, latex: bool) -> str:
     from .. import show
 
-    return show.latex(t) if latex else show.pretty(t, 110)
+    return show.latex(t) if latex else show.pretty(t, WIDTH)
 
 
 def _whole(c: Certificate, latex: bool) -> None:
     from ..kernel.claims import claim_of
-    from ..show import index, text
+    from ..show import index
+    from ..trace.table import spec_of
     from .walk import chain_line, steps_of
 
     claim = claim_of(c.spec, c.hypotheses)
@@ -61,7 +67,7 @@ def _whole(c: Certificate, latex: bool) -> None:
          f"over {len(c.steps)} steps the ONF equals it {_keeps(c)}, for all sizes.",
          "Stated by the certificate, judged by `moaproof check`; nothing is judged here.")  # fmt: skip
     _say("inputs", *(f"{t.data[0]}: {t.data[1]} <{' '.join(map(index, t.args))}>" for t in c.inputs))
-    _say("hypotheses", *([words(h) for h in c.hypotheses] or ["none"]))
+    _say("hypotheses", *(in_words(c.hypotheses) or ["none: every size is any natural number"]))
     if c.tilings:
         _say("new sizes", *(f"{t.count} tiles of at most {t.tile} > 0 cover {t.extent}" for t in c.tilings))
     _say("witness of the hypotheses", ", ".join(f"{k} = {v}" for k, v in sorted(c.witness.items())))
@@ -74,8 +80,109 @@ def _whole(c: Certificate, latex: bool) -> None:
     _say("DNF", _term(c.dnf, latex))
     _say("ONF", _term(c.onf, latex))
     _say("kernels", *([f"{k.file} ({k.target}, {k.dtype}), SHA-256 {k.sha256}" for k in c.kernels] or ["none"]))
-    deviations(c, text)
+    _say("deviations from the function", *(spec_of(c.trace).deviations or ["none"]))
 
 
 def _keeps(c: Certificate) -> str:
     return "over the reals" if any(s.kind == "R" for s in c.steps) else "in every bit"
+
+
+def in_words(hypotheses: Sequence[Term]) -> list[str]:
+    """Each hypothesis as a sentence; a <= b with b <= a is one: a is b."""
+    from ..show import text
+    from ..term import Term
+
+    said = []
+    bounds = {x for x in map(_at_most, hypotheses) if x}
+    for h in hypotheses:
+        pair = _at_most(h)
+        match h:
+            case _ if pair and pair[::-1] in bounds:
+                if pair[0].op == "size" or pair[1].op != "size":  # said once
+                    said.append(f"{text(pair[0])} is {text(pair[1])}")
+            case _ if pair:
+                said.append(f"{text(pair[0])} is at most {text(pair[1])}")
+            case Term(op="lt", args=(Term(op="imul", args=(step, size)), Term(op="iadd", args=(extent, same)))) if (
+                same is step
+            ):
+                a, n, step_ = text(extent), text(size), text(step)
+                said.append(f"k*{step_} < {a} for all k < {n}, and {a} or {step_} is not 0: {text(h)}")
+            case Term(op="lt"):
+                said.append(f"{text(h.args[0])} is less than {text(h.args[1])}")
+            case _:
+                said.append(text(h))
+    return said
+
+
+def _at_most(h: Term) -> tuple[Term, Term] | None:
+    """The sides of a <= b, which is written a < b + 1."""
+    if h.op == "lt" and h.args[1].op == "iadd" and h.args[1].args[1].op == "int" and h.args[1].args[1].data == 1:
+        return h.args[0], h.args[1].args[0]
+    return None
+
+
+# --- one step ----------------------------------------------------------------------------------------
+
+
+def _step(c: Certificate, number: int, latex: bool) -> None:
+    from moaproof.rewrite_rules import rules
+
+    from .. import show
+    from .walk import steps_of
+
+    x = next(s for s in steps_of(c) if s.number == number)
+    s = x.step
+    law = rules().get(s.rule)
+    mark = show.latex if latex else partial(show.pretty, width=WIDTH)
+    _say(f"{c.name}, step {number} of {len(c.steps)}: {s.rule}{' from right to left' if s.backwards else ''}")
+    if law:
+        _say("law", law.law, f"source: {law.source}", *(f"when {w}" for w in law.when))
+    else:
+        _say("law", "none of this name: a restatement, judged by the two terms alone")
+    _say("before, what it replaces between marks", mark(x.before, focus=s.path))
+    _say(f"the subterm at {'.'.join(map(str, s.path)) or 'the root'}", mark(x.old, ctx=x.here.ctx))
+    _say("becomes", mark(x.new, ctx=x.here.ctx))
+    _say("after", mark(x.after, focus=s.path))
+    if s.params:
+        _say("parameters", ", ".join(map(str, s.params)))
+    if s.choose:
+        _say("chosen metavariables", *(_chosen(x, name, count, body) for name, count, body in s.choose))
+    _say("hypotheses", *(in_words(c.hypotheses) or ["none: every size is any natural number"]))
+    _judge(c, x)
+
+
+def _chosen(x: Shown, name: str, count: int, body: Term) -> str:
+    """V(x, y) = body: the arguments are new variables under those in scope."""
+    from ..kernel.rules import M
+    from ..operators import Index
+    from ..show import text
+    from ..term import Var
+
+    ctx = (*x.here.ctx, *(Index(M("any")) for _ in range(count)))
+    arguments = ", ".join(text(Var(k), ctx) for k in reversed(range(count)))
+    return f"{name}{f'({arguments})' if count else ''} = {text(body, ctx)}"
+
+
+def _judge(c: Certificate, x: Shown) -> None:
+    """Judge this step alone, with engines that know nothing yet, and say what each decided."""
+    from moaproof.rewrite_rules import lookup
+
+    from ..errors import MoaproofError
+    from ..kernel.bits import Deciders
+    from ..kernel.checker import apply, facts_of
+    from ..kernel.step import Checker
+
+    deciders = Deciders()
+    try:
+        judged = apply(Checker(facts_of(c), deciders), x.step, x.before, lookup)
+    except MoaproofError as e:
+        e.args = (f"step {x.number} ({x.step.rule}): {e.args[0]}", *e.args[1:])
+        raise
+    engines = (("Z3", deciders.integers.tally), ("SymPy", deciders.sympy), ("normaliser", deciders.normaliser))
+    _say("obligations, all proved; this step judged alone", *(f"{name:10} {_counted(t)}" for name, t in engines))
+    keeps = {"R": "the value over the reals"}.get(judged.kind, "every bit")
+    _say("class", f"{judged.kind} computed, {x.step.kind} expected; it keeps {keeps}")
+
+
+def _counted(t: Tally) -> str:
+    return f"{t.substantive} substantive, {t.repeated} repeated, {t.trivial} trivial"

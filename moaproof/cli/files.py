@@ -13,7 +13,7 @@ from ..errors import CertificateInvalid
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """An empty folder inside ``out``, which is made if need be; at the end both are gone, ``out`` only if it is new and empty.
+    """An empty folder inside ``out``, which is made if need be; it goes again at the end, as does a new empty ``out``.
 
     Asked for before the work begins, so that a folder that cannot be written costs nothing.
     """
@@ -23,7 +23,9 @@ def staging(out: Path) -> Iterator[Path]:
         stage = Path(tempfile.mkdtemp(prefix=".moaproof-", dir=out))
     except OSError as e:
         _remove_empty(made)
-        raise CertificateInvalid(f"{out}: the folder cannot be written: {e.strerror or e}; give another with -o") from None
+        raise CertificateInvalid(
+            f"{out}: the folder cannot be written: {e.strerror or e}; give another with -o"
+        ) from None
     try:
         yield stage
     finally:
@@ -40,7 +42,10 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def write_all(out: Path, stage: Path, contents: Mapping[str, bytes], force: bool) -> list[Path]:
-    """Write every file (path below ``out`` -> bytes) or none; their paths.  Existing ones are replaced only with ``force``."""
+    """Write every file (path below ``out`` -> bytes) or none; their paths.
+
+    Files that exist are replaced only with ``force``; ``CertificateInvalid`` if one cannot be written.
+    """
     targets = {out / name: data for name, data in contents.items()}
     refuse_existing(list(targets), force)
     placed: list[tuple[Path, Path | None]] = []  # file, and where its predecessor waits
@@ -64,7 +69,9 @@ def write_all(out: Path, stage: Path, contents: Mapping[str, bytes], force: bool
                 old.replace(target)
         _remove_empty(folders)
         if isinstance(e, OSError):
-            raise CertificateInvalid(f"{e.filename or out}: cannot be written: {e.strerror or e}; nothing was changed") from None
+            raise CertificateInvalid(
+                f"{e.filename or out}: cannot be written: {e.strerror or e}; nothing was changed"
+            ) from None
         raise
     return list(targets)
 

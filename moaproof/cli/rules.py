@@ -41,7 +41,9 @@ def _one(law: str, json: bool) -> None:
     found = all_rules()
     if law not in found:
         near = [x for x in found if law in x or x in law]
-        e = RuleDoesNotApply(f"there is no law called {law!r:.60}; {'near are ' + ', '.join(near) if near else 'see moaproof rules'}")
+        e = RuleDoesNotApply(
+            f"there is no law called {law!r:.60}; {'near are ' + ', '.join(near) if near else 'see moaproof rules'}"
+        )
         e.exit_code = 2  # a wrong word on the command line, not a certificate that differs
         raise e
     family = next(f.__name__.rpartition(".")[2] for f in FAMILIES if any(r.id == law for r in f.RULES))

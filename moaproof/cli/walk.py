@@ -53,5 +53,5 @@ def chain_line(x: Shown, limit: int = 28) -> str:
     from ..show import text
 
     path = ".".join(map(str, x.step.path)) or "root"
-    rule = x.step.rule + (" (backwards)" if x.step.backwards else "")
+    rule = x.step.rule + (" <==" if x.step.backwards else "")
     return f"{x.number:4} {rule:24} {x.step.kind}  {path}  {text(x.new, x.here.ctx, limit=limit)}"

@@ -1,7 +1,7 @@
 """``attention``: PyTorch tensors in, a certified kernel, PyTorch tensors out.
 
-What it may be called with is checked here by name, and what the certificate assumed is checked again in ``launch``.  Nothing falls
-back to another implementation: what is not covered raises ``NotCovered``.
+What it may be called with is checked here by name, and what the certificate assumed is checked again in ``launch``.
+Nothing falls back to another implementation: what is not covered raises ``NotCovered``.
 
 Letters: n queries, m keys, dk and dv head sizes, b batch, h query heads, g key heads; tq queries and tk keys a tile.
 """
@@ -46,26 +46,26 @@ def attention(
     Any number of leading axes, or none: (n, dk) with (m, dk) and (m, dv) is one head.  They are not broadcast.  CPU
     tensors, all float64 or all float32.
 
-    ``attn_mask``: boolean, True is visible, broadcastable to (.., h, n, m); it is read where it lies.  ``is_causal``: query
-    i sees key j when j <= i, aligned top left for any n and m, as in PyTorch; not together with ``attn_mask``.
-    ``scale``: a finite number; None is 1/sqrt(dk).  ``enable_gqa``: k and v may have g heads where h is a multiple of g;
-    query head i reads key head i // (h/g).
+    ``attn_mask``: boolean, True is visible, broadcastable to (.., h, n, m); it is read where it lies.
+    ``is_causal``: query i sees key j when j <= i, aligned top left for any n and m, as in PyTorch; not together
+    with ``attn_mask``. ``scale``: a finite number; None is 1/sqrt(dk).  ``enable_gqa``: k and v may have g heads
+    where h is a multiple of g; query head i reads key head i // (h/g).
 
     A row with no visible key, and every row when m = 0, is 0.  Any other size may be 0 as well.
 
     Contiguous tensors are passed without a copy; others are packed first.  In float32 the scale is rounded to float32.
 
-    NaN and infinity.  What stands in a masked key's row of k and v, or above the diagonal, has no influence.  A NaN in a
-    query, in a visible key or in ``scale`` times their product makes the whole output row NaN; in a visible value, its
-    column.  If a visible score overflows or comes from an infinity the row holds NaN or the limit, and nothing is claimed of
-    it.  The kernel's numerical bound supposes finite inputs with finite scores.
+    NaN and infinity.  What stands in a masked key's row of k and v, or above the diagonal, has no influence.  A NaN
+    in a query, in a visible key or in ``scale`` times their product makes the whole output row NaN; in a visible
+    value, its column.  If a visible score overflows or comes from an infinity the row holds NaN or the limit, and
+    nothing is claimed of it.  The kernel's numerical bound supposes finite inputs with finite scores.
 
     Bits: the same inputs give the same bits on every call, and a row's bits depend neither on the other rows nor on the
     number of threads.  They differ from PyTorch's.
 
     Raises ``NotCovered`` for anything else: a float mask, inputs that require grad while grad mode is on (there is no
-    backward yet: use ``torch.no_grad()`` or ``detach()``), other dtypes, devices and layouts, mixed dtypes, shapes that do
-    not fit.  There is no dropout.  Raises ``DigestMismatch`` if a kernel is not the one that was checked.
+    backward yet: use ``torch.no_grad()`` or ``detach()``), other dtypes, devices and layouts, mixed dtypes, shapes that
+    do not fit.  There is no dropout.  Raises ``DigestMismatch`` if a kernel is not the one that was checked.
     """
     call = prepare(q, k, v, attn_mask=attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
     return run(call, call.sizes | tiles(call.sizes))
@@ -144,7 +144,7 @@ def _check_tensor(name: str, x: Any) -> None:
         raise NotCovered(
             f"{where} requires grad and there is no backward yet; call under torch.no_grad(), or pass {name}.detach()"
         )
-    if forward_ad.unpack_dual(x).tangent is not None:
+    if forward_ad.unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
         raise NotCovered(f"{where} carries a forward-mode tangent and there is no derivative yet; pass its primal")
 
 
@@ -171,7 +171,7 @@ def _sizes(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> dict[str, int]:
     return {"b": b, "h": h, "g": g, "r": h // g if g else 1, "n": n, "m": m, "dk": dk, "dv": dv}
 
 
-def _scale(scale: float | None, dk: int, dtype: str) -> Scale:
+def _scale(scale: Any, dk: int, dtype: str) -> Scale:
     """The scale as a scalar of the kernel's dtype."""
     if scale is None:
         if dk == 0:
@@ -186,7 +186,7 @@ def _scale(scale: float | None, dk: int, dtype: str) -> Scale:
     return rounded
 
 
-def _mask(mask: Tensor, rows: Sequence[int], sizes: dict[str, int]) -> Tensor:
+def _mask(mask: Any, rows: Sequence[int], sizes: dict[str, int]) -> Tensor:
     """The mask as a tensor of rank 4 whose axes have extent 1 or that of (b, h, n, m)."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
@@ -195,16 +195,14 @@ def _mask(mask: Tensor, rows: Sequence[int], sizes: dict[str, int]) -> Tensor:
     full = (*rows, sizes["m"])
     if mask.ndim > len(full) or any(s not in {1, e} for s, e in zip(mask.shape[::-1], full[::-1], strict=False)):
         raise NotCovered(f"attention: attn_mask {tuple(mask.shape)} does not broadcast to {full}")
-    mask = mask[(None,) * (len(full) - mask.ndim)]
-    for axis, stride in enumerate(mask.stride()):
-        if stride == 0 and mask.shape[axis] > 1:  # broadcast by its owner: one row is enough
-            mask = mask.narrow(axis, 0, 1)
-    if mask.ndim < 4:
-        return mask[(None,) * (4 - mask.ndim)]
-    leading, last = mask.shape[:-3], mask.shape[-3:]
+    found: Tensor = mask[(None,) * (max(4, len(full)) - mask.ndim)]
+    for axis, stride in enumerate(found.stride()):
+        if stride == 0 and found.shape[axis] > 1:  # broadcast by its owner: one row is enough
+            found = found.narrow(axis, 0, 1)
+    leading, last = found.shape[:-3], found.shape[-3:]
     if 1 < math.prod(leading) < sizes["b"]:  # some leading axes only: no one step size says that
-        mask = mask.expand(*full[:-3], *last)
-    return mask.reshape(math.prod(mask.shape[:-3]), *last)
+        found = found.expand(*full[:-3], *last)
+    return found.reshape(math.prod(found.shape[:-3]), *last)
 
 
 def _steps(shape: Sequence[int]) -> dict[str, int]:

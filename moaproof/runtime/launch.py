@@ -1,8 +1,8 @@
 """The launcher: what a certificate assumed is checked at every call.  Trusted beside the loader (claim c).
 
-A kernel is proved for flat row-major arrays of the extents in its certificate, under its hypotheses and tilings, with an output
-that overlaps no input.  ``launch`` evaluates those very terms on the sizes of the call, and refuses with ``NotCovered`` what
-does not satisfy them.  It knows nothing of attention.
+A kernel is proved for flat row-major arrays of the extents in its certificate, under its hypotheses and tilings,
+with an output that overlaps no input.  ``launch`` evaluates those very terms on the sizes of the call, and refuses
+with ``NotCovered`` what does not satisfy them.  It knows nothing of attention.
 """
 
 from __future__ import annotations

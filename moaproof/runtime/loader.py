@@ -1,13 +1,13 @@
 """The loader: the one way to a compiled kernel.  Trusted beside the reader (claim c): what it runs is what was checked.
 
-A kernel runs only if ``kernels/MANIFEST.json`` lists the SHA-256 of its bytes, and the certificate of that name in ``certs/``
-lists the same one.  The very bytes that were hashed are compiled: no file is read a second time.
+A kernel runs only if ``kernels/MANIFEST.json`` lists the SHA-256 of its bytes, and the certificate of that name in
+``certs/`` lists the same one.  The very bytes that were hashed are compiled: no file is read a second time.
 
-Numba's cache of machine code is keyed by the digest of those bytes and of the instructions that they import (Numba itself looks
-only at a file's time and length, and never at what a kernel calls).  It lies in ``$MOAPROOF_CACHE``, or else in ``moaproof``
-under ``$XDG_CACHE_HOME`` or ``~/.cache``; ``MOAPROOF_CACHE=off``, or a folder that cannot be written, means no cache: a kernel
-is then compiled once a process.  Cached machine code is trusted as far as that folder is; it is made for its owner alone, and one
-that others could have written is not used.
+Numba's cache of machine code is keyed by the digest of those bytes and of the instructions that they import (Numba
+itself looks only at a file's time and length, and never at what a kernel calls).  It lies in ``$MOAPROOF_CACHE``,
+or else in ``moaproof`` under ``$XDG_CACHE_HOME`` or ``~/.cache``; ``MOAPROOF_CACHE=off``, or a folder that cannot
+be written, means no cache: a kernel is then compiled once a process.  Cached machine code is trusted as far as that
+folder is; it is made for its owner alone, and one that others could have written is not used.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Fuzzing campaigns: ``moaproof fuzz``.
 
-Each drawn case runs through the certified kernel that ``attention`` would choose, twice.  It passes if both outputs have the same
-bits, no input was changed, and every element is within the error model of PyTorch's float64 result.  A failure is shrunk by
-Hypothesis and stored as FILE.npz (inputs, found, due, tolerance) with FILE.json (case, certificate, digest, versions, observed
-and bound), and ``replay`` runs it again.
+Each drawn case runs through the certified kernel that ``attention`` would choose, twice.  It passes if both outputs
+have the same bits, no input was changed, and every element is within the error model of PyTorch's float64 result.
+A failure is shrunk by Hypothesis and stored as FILE.npz (inputs, found, due, tolerance) with FILE.json (case,
+certificate, digest, versions, observed and bound), and ``again`` runs it again.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final
 
+import hypothesis
 import numpy as np
 import torch
-from hypothesis import assume, given, seed, settings, target
+from hypothesis import assume, given, settings, target
 
 from ..errors import CertificateInvalid, NotCovered
-from ..runtime.attention import KEYS, Call, prepare, run, tiles
+from ..runtime.attention import KEYS, Call, prepare, tiles
+from ..runtime.attention import run as run_kernel
 from ..runtime.loader import load
 from ..term import canonical
+from . import profiles
 from .errors import Verdict, bound, judge, of_online, of_torch
 from .oracles import sdpa, visible
-from .profiles import profile
 from .strategies import Case, Inputs, cases, expand
 
 SCHEMA: Final = "moaproof/failure/1"
@@ -110,7 +113,9 @@ def versions() -> dict[str, str]:
 # --- one case --------------------------------------------------------------------------------------
 
 
-def attempt(inputs: Inputs, tq: int | None = None, tk: int | None = None, runner: Callable[..., Any] = run) -> Result:
+def attempt(
+    inputs: Inputs, tq: int | None = None, tk: int | None = None, runner: Callable[..., Any] = run_kernel
+) -> Result:
     """Run and judge one case; ``runner`` (for tests of the harness) replaces the kernel.
 
     Raises ``NotCovered`` where the error model says nothing.
@@ -180,41 +185,52 @@ def explore(report: Report, options: settings, start: int | None = None, **drawn
                 failed.case, failed.result = case, result  # type: ignore[attr-defined]
                 raise failed
 
-    (holds if start is None else seed(start)(holds))()
+    (holds if start is None else hypothesis.seed(start)(holds))()
 
 
-def campaign(
-    name: str = "moaproof-default",
+def run(
+    profile: str = "moaproof-default",
     max_examples: int | None = None,
-    start: int | None = None,
-    replay_file: Path | None = None,
-    folder: Path | None = None,
+    seed: int | None = None,
+    replay: Path | None = None,
+    out: Path | None = None,
     say: Say = print,
 ) -> int:
     """``moaproof fuzz``: exit code 0 if every case was accepted, 1 if one was refuted.
 
-    ``folder`` gets report.json and the stored failure (default: the current folder, failure only).
+    ``out`` gets report.json and the stored failure (None: the current folder, and only a failure).  With a ``seed``
+    the same cases are drawn on every run.  ``replay``: the JSON file of a stored failure, and nothing else is run.
     """
-    if replay_file is not None:
-        return replay(replay_file, say)
-    options = profile(name, max_examples)
-    if start is not None:
+    if replay is not None:
+        return again(replay, say)
+    options = profiles.profile(profile, max_examples)
+    if seed is not None:
         options = settings(options, derandomize=False, database=None)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = out or Path()
+    _writable(folder)
     report, code = Report(), 0
     try:
-        explore(report, options, start)
+        explore(report, options, seed)
     except Failed as e:
         code = 1
-        stored = store(e.case, e.result, folder or Path())  # type: ignore[attr-defined]
+        stored = store(e.case, e.result, folder)  # type: ignore[attr-defined]
         say(f"refuted: {e}")
         say(f"stored: {stored}; run it again with: moaproof fuzz --replay {stored}")
     for line in report.lines():
         say(line)
-    if folder is not None:
+    if out is not None:
         (folder / "report.json").write_bytes(canonical(report.to_json()) + b"\n")
     return code
+
+
+def _writable(folder: Path) -> None:
+    """Before hours of work, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return
+    except OSError as e:
+        raise NotCovered(f"{folder}: cannot be written ({e.strerror or e}); give another folder with -o") from None
 
 
 # --- failures on disk ------------------------------------------------------------------------------
@@ -243,12 +259,13 @@ def store(case: Case, result: Result, folder: Path) -> Path:
     }
     text = canonical(document) + b"\n"
     path = folder / f"failure-{hashlib.sha256(text).hexdigest()[:12]}.json"
-    np.savez_compressed(path.with_suffix(".npz"), **{name: t.contiguous().numpy() for name, t in arrays.items()}, **due)
+    everything: dict[str, Any] = {name: t.contiguous().numpy() for name, t in arrays.items()} | due
+    np.savez_compressed(path.with_suffix(".npz"), **everything)
     path.write_bytes(text)
     return path
 
 
-def replay(path: Path, say: Say = print) -> int:
+def again(path: Path, say: Say = print) -> int:
     """Run a stored failure again on today's kernel: exit code 1 if it still fails, else 0.
 
     The values are the stored ones, in contiguous tensors; the layout of the case is in the JSON file.

@@ -1,22 +1,23 @@
 """How far a computed attention may be from the exact one: the error model behind every tolerance.
 
-The standard model with unit roundoff u, an exp of relative error eps, and blocks that are rescaled.  For a row with n visible
-keys, with V the greatest |v| among them in a column, and D a bound on the error of its scores::
+The standard model with unit roundoff u, an exp of relative error eps, and blocks that are rescaled.  For a row with
+n visible keys, with V the greatest |v| among them in a column, and D a bound on the error of its scores::
 
     |o^ - o|  <=  2 V tanh(D/2)  +  V ((En + Ed)/(1 - Ed) (1 + u) + u)  +  4 (K + 2) n t (V + 1)
 
     D  = ((1+u)^d (1+sigma) - 1) * |scale| * max_j sum_x |q_x k_jx|  +  underflow of the products
     Ed = C - 1,  En = C (1+u)^p - 1,  C = ((1-eps)^-(1+K)) ((1-u)^-(a+K)) n^u
 
-d: roundings of one score; a: additions that a weight meets; K: rescales that it meets; p: roundings of a term of the numerator
-beyond those of its weight; sigma: relative error of the scale; t: below what exp and the hardware flush to zero.  The maximum is
-exact and drops out; the rounded exponents telescope to a factor of at most n^u, whatever the range of the scores (Lyapunov's
-inequality); the error of the scores costs 2 V tanh(D/2), never more than 2 V.
+d: roundings of one score; a: additions that a weight meets; K: rescales that it meets; p: roundings of a term of
+the numerator beyond those of its weight; sigma: relative error of the scale; t: below what exp and the hardware
+flush to zero.  The maximum is exact and drops out; the rounded exponents telescope to a factor of at most n^u,
+whatever the range of the scores (Lyapunov's inequality); the error of the scores costs 2 V tanh(D/2), never more
+than 2 V.
 
-Source: the theorem ``FpBound.fused_row_error``, proved in Coq for the first two summands (any u, eps and list of blocks; float64
-and float32 as instances) and met by 67,912 outputs against ball arithmetic without a violation; the third summand, for flushing,
-is on paper.  Supposed, not proved: eps = 2u of our exp and of PyTorch's; the counts of ``Work`` for PyTorch.  The bound is about
-finite scores; a row without a visible key has bound 0.
+Source: the theorem ``FpBound.fused_row_error``, proved in Coq for the first two summands (any u, eps and list of
+blocks; float64 and float32 as instances) and met by 67,912 outputs against ball arithmetic without a violation; the
+third summand, for flushing, is on paper.  Supposed, not proved: eps = 2u of our exp and of PyTorch's; the counts of
+``Work`` for PyTorch.  The bound is about finite scores; a row without a visible key has bound 0.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Work:
 def of_online(m: int, dk: int, tk: int, sigma: float) -> Work:
     """Our ``online`` kernels: sums of at most tk terms in a block, then one merge a block; divided at the end.
 
-    A score has dk roundings of its sum and one of its scale, with one to spare.  A weight of the first block meets one exp of
-    its own, one as its block is merged and one for each later block: 1 + K with K the number of blocks.
+    A score has dk roundings of its sum and one of its scale, with one to spare.  A weight of the first block meets one
+    exp of its own, one as its block is merged and one for each later block: 1 + K with K the number of blocks.
     """
     blocks = -(-m // tk)
     return Work(d=dk + 2, a=min(tk, m) + blocks, k=blocks, p=1, sigma=sigma)
@@ -94,8 +95,9 @@ def bound(q: Array, k: Array, v: Array, visible: Array, scale: float, work: Work
     with np.errstate(over="ignore", invalid="ignore"):
         products = np.abs(q) @ np.abs(k).swapaxes(-1, -2)  # (h, n, m)
         size = np.where(visible, products, 0.0).max(axis=-1, initial=0.0)[..., None] * abs(scale)
-        V = np.stack([np.where(visible, np.abs(v[..., None, :, c]), 0.0).max(axis=-1, initial=0.0)
-                      for c in range(v.shape[-1])], axis=-1) if v.shape[-1] else np.zeros((*q.shape[:-1], 0))  # fmt: skip
+        V = np.zeros((*q.shape[:-1], v.shape[-1]))  # (h, n, dv)
+        for c in range(v.shape[-1]):
+            V[..., c] = np.where(visible, np.abs(v[..., None, :, c]), 0.0).max(axis=-1, initial=0.0)
     keys = visible.sum(axis=-1)[..., None]  # (h, n, 1)
     _check_finite(size, V, keys, dtype)
     D = math.expm1(work.d * math.log1p(f.u) + math.log1p(work.sigma)) * size + (dk + 1) * f.grain * (abs(scale) + 1)

@@ -1,9 +1,9 @@
 """What a kernel is compared with.
 
-``sdpa``: PyTorch in float64, the named reference.  ``enclosure``: ball arithmetic that encloses the exact value (python-flint,
-an extra).  ``plain``: the shipped text run by Python itself, with instructions of the caller's choice, which is also how the
-harness plants mutants.  ``rows_bits``: the evaluator of the Spec with the kernel's own exp, bit for bit what a ``rows`` kernel
-computes.
+``sdpa``: PyTorch in float64, the named reference.  ``enclosure``: ball arithmetic that encloses the exact value
+(python-flint, an extra).  ``plain``: the shipped text run by Python itself, with instructions of the caller's
+choice, which is also how the harness plants mutants.  ``rows_bits``: the evaluator of the Spec with the kernel's
+own exp, bit for bit what a ``rows`` kernel computes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,14 @@ def visible(n: int, m: int, mask: Array | None, causal: bool) -> Array:
 def sdpa(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, causal: bool, scale: float | None
 ) -> Array:
-    """PyTorch's scaled_dot_product_attention of the same values in float64; grouped heads where they differ."""
+    """PyTorch's scaled_dot_product_attention of the same values in float64; grouped heads where they differ.
+
+    PyTorch multiplies its -inf of masked keys by the scale: NaN if that is 0 or negative.  It is given -q and -scale
+    instead, or 0 and 1, which is exact.
+    """
     q, k, v = (x.detach().to(torch.float64) for x in (q, k, v))
+    if scale is not None and scale <= 0:
+        q, scale = (-q, -scale) if scale < 0 else (torch.zeros_like(q), 1.0)
     grouped = q.ndim > 2 and q.shape[-3] != k.shape[-3]
     out = torch.nn.functional.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped

@@ -1,4 +1,6 @@
-"""Hypothesis profiles: every field is set, so that nothing is inherited from a profile that is active (``ci`` is, under CI=1).
+"""Hypothesis profiles.
+
+Every field is set, so that nothing is inherited from a profile that happens to be active (``ci`` is, under CI=1).
 
 ========================  =========  ==========================================================
 moaproof-quick            30 cases   the same ones on every run: what the tests use

@@ -1,7 +1,8 @@
 """Hypothesis strategies for attention: what is drawn jointly, and how a drawn case becomes tensors.
 
-A ``Case`` is small (sizes and names), so that it shrinks and prints well; its numbers are expanded from a seed.  It is drawn from
-edges: extents 0, 1, a tile less one, a tile, a tile and one, primes; fewer, as many and more keys than queries.
+A ``Case`` is small (sizes and names), so that it shrinks and prints well; its numbers are expanded from a seed.  It
+is drawn from edges: extents 0, 1, a tile less one, a tile, a tile and one, primes; fewer, as many and more keys
+than queries.
 """
 
 from __future__ import annotations
@@ -110,12 +111,12 @@ def expand(case: Case) -> Inputs:
     rng = np.random.default_rng(case.seed)
     q, k = scores(case, rng)
     v = values(case, rng)
-    tensors = [laid_out(x, case, rng) for x in (q, k, v)]
+    Q, K, V = (laid_out(x, case, rng) for x in (q, k, v))
     mask = None
     if case.kind == "masked":
         full = torch.from_numpy(pattern(case, rng))
         mask = full.transpose(-1, -2).contiguous().transpose(-1, -2) if case.layout == "transposed" else full
-    return Inputs(*tensors, mask=mask, causal=case.kind == "causal", scale=case.scale)
+    return Inputs(Q, K, V, mask, case.kind == "causal", case.scale)
 
 
 def scores(case: Case, rng: np.random.Generator) -> tuple[Array, Array]:

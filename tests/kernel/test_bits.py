@@ -159,7 +159,7 @@ def test_tiles_that_are_not_the_whole_range(name: str, monoid: str, judge: Judge
         judge(whole(monoid, **right), tiled(monoid, **left), TILES)
 
 
-@pytest.mark.parametrize("missing", range(3))
+@pytest.mark.parametrize("missing", [1, 2])  # (b-1)*t < s <= b*t says that t > 0
 def test_tiles_need_to_cover_and_not_to_be_empty(missing: int, judge: Judge) -> None:
     facts = [f for j, f in enumerate(TILES) if j != missing]
     C = In("C", Add(s, Mul(b, t)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ...errors import NotCovered, RuleDoesNotApply
 from ...operators import Context, Index
-from ...term import TRUE, Add, Fold, Lt, Mul, Size, Term, Var, mentions, subterms, up
+from ...term import TRUE, Add, Fold, Lt, Mul, Size, Term, Var, mentions, up
 from ..chain import Chain, Path
 from . import moves
 
@@ -27,26 +27,30 @@ def rows(chain: Chain) -> None:
     moves.bind_leading(chain)
 
 
-def _row(chain: Chain, columns: Path) -> None:
-    body = (*columns, 1)
-    row = columns
-    while (below := moves.invariant(chain, row, _worth_naming)) is not None:
+def _row(chain: Chain, row: Path) -> None:
+    """``row`` builds the columns: name the folds that they share, then fold over the keys for all columns at once."""
+    while (below := moves.invariant(chain, row, lambda t: t.op == "fold")) is not None:
         chain.name(row, below)
         row = (*row, 1)
-    body = (*row, 1)
-    fold = chain.at(body)
-    if fold.op != "fold" or fold.data not in ("add", "mul", "max") or mentions(fold.args[1], 1):
-        return
-    if _shared_by_columns(fold) is None:
+    fold = chain.at((*row, 1))
+    if fold.op != "fold" or fold.data == "softmax" or mentions(fold.args[1], 1) or not _shared_by_columns(fold):
         return
     chain.do("swap-build-fold", row, fold.data)
-    weight = moves.invariant(chain, (*row, 2), _worth_naming_in_loop)
-    if weight is None:
-        raise NotCovered("rows: the columns share nothing")
-    biggest = _largest_invariant(chain, (*row, 2))
-    chain.name((*row, 2), biggest or weight)
+    shared = moves.invariant(chain, (*row, 2), _computes, largest=True)
+    if shared is None:
+        raise NotCovered("rows: the columns share nothing that could be named")
+    chain.name((*row, 2), shared)
     chain.do("extensionality", row, 1)
     chain.name(row, (1, 0))
+
+
+def _computes(t: Term) -> bool:
+    return t.op in ("f", "fold")
+
+
+def _shared_by_columns(fold: Term) -> bool:
+    """Does the element compute something that does not mention the column (variable 1, inside the fold's own)?"""
+    return any(_computes(t) and not mentions(t, depth + 1) for _, t, depth in moves.walk(fold.args[2]))
 
 
 def _deal(chain: Chain, axis: Path) -> None:
@@ -54,33 +58,6 @@ def _deal(chain: Chain, axis: Path) -> None:
     if extent.op == "size":
         chain.tile(extent.data, "tq", "bq")
         chain.do("split-build", axis, b=(0, Size("bq")), t=(0, Size("tq")))
-
-
-def _worth_naming(t: Term) -> bool:
-    return t.op == "fold"
-
-
-def _worth_naming_in_loop(t: Term) -> bool:
-    return t.op == "f"
-
-
-def _shared_by_columns(fold: Term) -> Term | None:
-    """A part of the element that computes and does not mention the column (variable 1, inside the fold's own)."""
-    for _, t, depth in moves.walk(fold.args[2]):
-        if t.op in ("f", "fold") and not mentions(t, depth + 1) and any(u.op in ("f", "fold") for u in subterms(t)):
-            return t
-    return None
-
-
-def _largest_invariant(chain: Chain, root: Path) -> Path | None:
-    """The largest computed part under ``root`` (a build over columns) that does not mention the column."""
-    best: tuple[int, Path] | None = None
-    for path, t, depth in moves.walk(chain.at(root)):
-        if path and t.op == "f" and not any(mentions(t, v) for v in range(depth)):
-            size = sum(1 for _ in subterms(t))
-            if best is None or size > best[0]:
-                best = (size, path)
-    return best[1] if best else None
 
 
 def online(chain: Chain) -> None:

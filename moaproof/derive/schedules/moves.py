@@ -37,23 +37,15 @@ def walk(t: Term, path: Path = (), depth: int = 0) -> Iterator[tuple[Path, Term,
         yield from walk(a, (*path, k), depth + n)
 
 
-def invariant(chain: Chain, root: Path, wanted: Callable[[Term], bool]) -> Path | None:
-    """The smallest wanted subterm under ``root`` that mentions no binder between: what can be named at ``root``."""
-    best: tuple[int, Path] | None = None
+def invariant(chain: Chain, root: Path, wanted: Callable[[Term], bool], largest: bool = False) -> Path | None:
+    """The smallest or largest wanted subterm under ``root`` that mentions no binder between: it can be named there."""
+    found: list[tuple[int, Path]] = []
     for path, t, depth in walk(chain.at(root)):
         if path and wanted(t) and not any(mentions(t, v) for v in range(depth)):
-            size = sum(1 for _ in subterms(t))
-            if best is None or size < best[0]:
-                best = (size, path)
-    return best[1] if best else None
-
-
-def hoist_folds(chain: Chain, root: Path) -> Path:
-    """Name every fold under ``root`` that does not change there, smallest first; the path of what is left."""
-    while (below := invariant(chain, root, lambda t: t.op == "fold")) is not None and chain.at(root).op != "fold":
-        chain.name(root, below)
-        root = (*root, 1)
-    return root
+            found.append((sum(1 for _ in subterms(t)), path))
+    if not found:
+        return None
+    return (max(found, key=lambda f: f[0]) if largest else min(found, key=lambda f: f[0]))[1]
 
 
 def name_folds(chain: Chain) -> None:
