@@ -148,7 +148,7 @@ def find(given: str) -> Path:
     if given in named:
         return named[given]
     have = ", ".join(named) or "none"
-    raise CertificateInvalid(f"{given}: no such file, and no committed certificate; there are: {have}")
+    raise CertificateInvalid(f"{given}: no file, and no committed certificate; there are: {have}")
 
 
 def read(path: Path, limit: int = MAX_BYTES) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 from ..operators import Context, Index
 from ..semantics import environment, meaning
@@ -38,10 +39,10 @@ def close(t: Term, x: Term, level: int = 0) -> Term:
     def go(u: Term, cut: int) -> Term:
         if u is x:
             return Var(cut)
+        if u.fresh <= x.data and u.free <= cut:
+            return u  # it mentions neither x nor a variable that would move
         if u.op == "var":
-            return Var(u.data + 1) if u.data >= cut else u
-        if not u.args:
-            return u
+            return Var(u.data + 1)
         key = (u, cut)
         if key not in seen:
             seen[key] = Term(u.op, u.data, [go(a, cut + n) for a, n in zip(u.args, u.binds, strict=True)])
@@ -145,7 +146,12 @@ def indices(ctx: Context) -> list[Term]:
 
 def symbolic(t: Term, ctx: Context, at: Sequence[Term] = ()) -> Term:
     """The meaning of ``t`` in its context at a full index, each Index entry standing for its own free index."""
+    return _symbolic(t, ctx, tuple(at))
+
+
+@lru_cache(maxsize=100_000)
+def _symbolic(t: Term, ctx: Context, at: tuple[Term, ...]) -> Term:
     algebra = Free(max(len(ctx), *(i.fresh for i in at), 0))
     env = environment(ctx, indices(ctx), algebra)
-    found: Term = meaning(t, tuple(at), ctx, env, algebra)
+    found: Term = meaning(t, at, ctx, env, algebra)
     return found

@@ -42,6 +42,10 @@ Say = Callable[[str], None]
 class Failed(AssertionError):
     """A case is refuted: the message says which, and how far off it is."""
 
+    def __init__(self, case: Case, result: Result):
+        super().__init__(f"{family(result.call)}: {result.reason()}\n{case}")
+        self.case, self.result = case, result
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -164,14 +168,20 @@ def tolerance_of(x: Inputs, call: Call, sizes: dict[str, int]) -> Array:
 # --- a campaign ------------------------------------------------------------------------------------
 
 
-def explore(report: Report, options: settings, start: int | None = None, **drawn: Any) -> None:
-    """Draw cases and judge them; the smallest refuted one is raised as ``Failed`` with ``case`` and ``result``."""
+def explore(
+    report: Report,
+    options: settings,
+    start: int | None = None,
+    runner: Callable[..., Any] = run_kernel,
+    **drawn: Any,
+) -> None:
+    """Draw cases and judge them; the smallest refuted one is raised as ``Failed``.  ``drawn`` narrows ``cases``."""
 
     @options
     @given(cases(**drawn))
     def holds(case: Case) -> None:
         try:
-            result = attempt(expand(case), case.tq, case.tk)
+            result = attempt(expand(case), case.tq, case.tk, runner)
         except NotCovered as e:
             if not str(e).startswith("error model"):
                 raise
@@ -181,9 +191,7 @@ def explore(report: Report, options: settings, start: int | None = None, **drawn
             report.add(case, result)
             target(min(result.verdict.ratio, 1e6), label="observed/bound")
             if not result.accepted:
-                failed = Failed(f"{family(result.call)}: {result.reason()}\n{case}")
-                failed.case, failed.result = case, result  # type: ignore[attr-defined]
-                raise failed
+                raise Failed(case, result)
 
     (holds if start is None else hypothesis.seed(start)(holds))()
 
@@ -213,7 +221,7 @@ def run(
         explore(report, options, seed)
     except Failed as e:
         code = 1
-        stored = store(e.case, e.result, folder)  # type: ignore[attr-defined]
+        stored = store(e.case, e.result, folder)
         say(f"refuted: {e}")
         say(f"stored: {stored}; run it again with: moaproof fuzz --replay {stored}")
     for line in report.lines():

@@ -80,18 +80,21 @@ def cases(
     groups: tuple[int, ...] = (1, 2, 3),
     layouts: tuple[str, ...] = LAYOUTS,
     tiles: tuple[int | None, ...] = TILES,
+    queries: tuple[int, ...] = QUERIES,
+    keys: tuple[int, ...] = KEYS_DRAWN,
+    heads: tuple[int, ...] = HEADS,
 ) -> Case:
     """A case; the simplest one is 3 queries and 3 keys of 2 components, standard normal."""
-    n = draw(st.sampled_from(QUERIES), label="n")
-    m = draw(st.one_of(st.sampled_from(KEYS_DRAWN), st.just(n)), label="m")
+    n = draw(st.sampled_from(queries), label="n")
+    m = draw(st.one_of(st.sampled_from(keys), st.just(n)), label="m")
     return Case(
         b=draw(st.sampled_from((1, 2, 0))),
         g=draw(st.sampled_from((1, 2, 3))),
         r=draw(st.sampled_from(groups)),
         n=n,
         m=m,
-        dk=draw(st.sampled_from(HEADS)),
-        dv=draw(st.sampled_from(HEADS)),
+        dk=draw(st.sampled_from(heads)),
+        dv=draw(st.sampled_from(heads)),
         kind=draw(st.sampled_from(kinds)),
         pattern=draw(st.sampled_from(PATTERNS)),
         steps=draw(st.tuples(*[st.sampled_from((1, 0))] * 4)),
