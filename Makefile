@@ -5,7 +5,7 @@ BIN := .venv/bin
 GENERATED := certs kernels rewrite_rules/rulebook.json CERTIFICATES.md
 
 .DEFAULT_GOAL := check
-.PHONY: check test lint types walls regen regen-check clean
+.PHONY: check test lint types walls regen regen-check bench clean
 .NOTPARALLEL:
 
 # setuptools first, from the same pins: the build then needs no throw-away environment of its own.
@@ -45,6 +45,10 @@ regen-check: regen
 	git --no-pager diff --exit-code -- $(GENERATED)
 	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
 	test -z "$$new" || { echo "not committed:" $$new >&2; exit 1; }
+
+# Minutes, alone on the machine; JSON on stdout.
+bench: .venv/.stamp
+	$(BIN)/python benchmarks/attention.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,8 +4,7 @@
 
 Both run in this process on the same tensors, in alternating rounds, so that what else the machine does hits both; a
 ratio is the median of the rounds' ratios.  Memory is measured in a process of its own: the growth of its peak
-resident size over inputs and output, compiling included in neither (the kernel is called once before, on short
-inputs).
+resident size over the inputs, output included and compiling not (the kernel is called once before, on short inputs).
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
-    """Peak resident size over that of inputs and output, one head of LONG keys and queries in float64."""
+    """Peak resident size over that of the inputs (so the output counts): one head, LONG keys and queries, float64."""
     attention(*inputs(torch.float64, (1, 1, 8, 8, 64)))
     q, k, v = inputs(torch.float64, (1, 1, LONG, LONG, 64))
     _forget_peak()

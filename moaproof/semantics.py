@@ -21,6 +21,7 @@ from .operators import MOA, Context, Index, Value, definition, typeof
 from .term import Term
 
 Scalar = Any
+MAX_CELLS = 1_000_000  # of a fold or a result that is evaluated: these are small tests
 EMPTY: None = None  # the maximum of nothing, and the state of no keys
 
 
@@ -245,6 +246,8 @@ class Concrete:
                 raise IllFormed(f"index {i} is outside 0..{extent - 1}")
 
     def fold(self, monoid: str, extent: int, guard: Callable[[int], bool], element: Callable[[int], Scalar]) -> Scalar:
+        if extent > MAX_CELLS:
+            raise IllFormed(f"a fold over {extent} elements is too long to evaluate")
         total = self.identity(monoid)
         for k in range(extent):
             if guard(k):
@@ -328,7 +331,9 @@ class Fields(Concrete):
 
     def rational(self, value: Fraction) -> Scalar:
         n, d = value.numerator, value.denominator
-        return n * pow(d, -1, self.P) % self.P, n * pow(d, -1, self.Q) % self.Q
+        if d % self.P == 0:
+            raise ZeroDivisionError("a constant has no value in this field")
+        return n * pow(d, -1, self.P) % self.P, self._divide(n, d % self.Q)
 
     def function(self, name: str, args: Sequence[Scalar]) -> Scalar:
         match name:
@@ -370,5 +375,7 @@ def evaluate(t: Term, algebra: Concrete) -> tuple[tuple[int, ...], list[Scalar]]
     """All elements of a closed term: its shape and its row-major ravel, in an algebra of values."""
     shape = tuple(meaning(s, (), (), (), algebra) for s in typeof(t).shape)
     total = math.prod(shape)
+    if total > MAX_CELLS:
+        raise IllFormed(f"{total} elements are too many to evaluate")
     cells = [meaning(t, _unflatten(x, shape, algebra) if shape else (), (), (), algebra) for x in range(total)]
     return shape, cells

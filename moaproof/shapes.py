@@ -14,6 +14,8 @@ from .term import ONE, ZERO, Add, Div, Int, Min, Mul, Term
 
 Monomial = tuple[tuple[Term, int], ...]  # atoms by digest, with their powers
 Polynomial = dict[Monomial, int]
+MAX_DEGREE = 40
+MAX_TERMS = 3000  # monomials of one index expression; a certificate's have a dozen
 
 
 def _sorted(powers: dict[Term, int]) -> Monomial:
@@ -35,7 +37,11 @@ def _times(a: Polynomial, b: Polynomial) -> Polynomial:
             for atom, n in k:
                 powers[atom] = powers.get(atom, 0) + n
             key = _sorted(powers)
+            if sum(n for _, n in key) > MAX_DEGREE:
+                raise IllFormed(f"an index expression of a degree above {MAX_DEGREE}")
             out[key] = out.get(key, 0) + c * d
+        if len(out) > MAX_TERMS:
+            raise IllFormed(f"an index expression of more than {MAX_TERMS} terms")
     return {m: c for m, c in out.items() if c}
 
 

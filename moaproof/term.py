@@ -26,6 +26,7 @@ Data = Any  # None, a string, an integer, or a nested tuple of these
 
 MAX_NODES: Final = 50_000
 MAX_DEPTH: Final = 200
+MAX_WEIGHT: Final = 500_000  # nodes of a term when nothing is shared: what walks may have to visit
 MAX_INT: Final = 2**53 - 1
 
 MONOIDS: Final = ("add", "mul", "max", "softmax")
@@ -180,10 +181,11 @@ class Term:
     """One shared, immutable node.  Build it with the functions below or with ``Term(op, data, args)``.
 
     Attributes: ``op``; ``data``; ``args``; ``free``, the number of enclosing binders that it may refer to (0 is
-    closed); ``depth``; ``fresh``, a number above those of all free symbols ``x`` in it.
+    closed); ``depth``; ``weight``, its nodes when nothing is shared; ``fresh``, a number above those of all free
+    symbols ``x`` in it.
     """
 
-    __slots__ = ("__weakref__", "_digest", "args", "data", "depth", "free", "fresh", "op")
+    __slots__ = ("__weakref__", "_digest", "args", "data", "depth", "free", "fresh", "op", "weight")
     _pool: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Term]] = weakref.WeakValueDictionary()
     op: str
     data: Data
@@ -191,6 +193,7 @@ class Term:
     free: int
     depth: int
     fresh: int
+    weight: int
     _digest: str | None
 
     def __new__(cls, op: str, data: Data = None, args: Iterable[Term] = ()) -> Term:
@@ -215,13 +218,19 @@ class Term:
         fill(self, "_digest", None)
         free = data + 1 if op == "var" else 0
         fresh = data + 1 if op == "x" else 0
-        depth = 0
+        depth, weight = 0, 1
         for child, bound in zip(children, binds_of(op, n), strict=True):
             free = max(free, child.free - bound)
             fresh = max(fresh, child.fresh)
             depth = max(depth, child.depth)
+            weight += child.weight
+        if weight > MAX_WEIGHT:
+            raise IllFormed(f"a term of more than {MAX_WEIGHT} nodes")
+        if op == "in" and (free or fresh):
+            raise IllFormed("the extents of an input depend on sizes alone")
         fill(self, "free", free)
         fill(self, "fresh", fresh)
+        fill(self, "weight", weight)
         fill(self, "depth", depth + 1)
         cls._pool[key] = self
         return self
@@ -392,8 +401,8 @@ def mentions(t: Term, k: int) -> bool:
     return any(mentions(a, k + n) for a, n in zip(t.args, t.binds, strict=True))
 
 
-def subterms(t: Term) -> Iterator[Term]:
-    """Every distinct node of ``t``, arguments first."""
+def subterms(*roots: Term) -> Iterator[Term]:
+    """Every distinct node of the terms, arguments first."""
     seen: set[Term] = set()
 
     def go(u: Term) -> Iterator[Term]:
@@ -403,7 +412,8 @@ def subterms(t: Term) -> Iterator[Term]:
                 yield from go(a)
             yield u
 
-    return go(t)
+    for root in roots:
+        yield from go(root)
 
 
 def replace_at(t: Term, path: Sequence[int], new: Term) -> Term:
@@ -436,11 +446,9 @@ def dump(roots: Sequence[Term]) -> dict[str, Any]:
     """A JSON graph of the terms; every distinct node once, arguments before their users."""
     number: dict[Term, int] = {}
     rows: list[list[Any]] = []
-    for root in roots:
-        for t in subterms(root):
-            if t not in number:
-                number[t] = len(rows)
-                rows.append([t.op, _to_json(t.data), [number[a] for a in t.args]])
+    for t in subterms(*roots):
+        number[t] = len(rows)
+        rows.append([t.op, _to_json(t.data), [number[a] for a in t.args]])
     return {"nodes": rows, "roots": [number[r] for r in roots]}
 
 

@@ -15,16 +15,21 @@ TRACE = tuple(
     f"trace/{f}.py" for f in ("graph", "values", "builder", "masks", "arithmetic", "products", "rearrange", "table")
 )
 
+KERNEL = tuple(
+    f"kernel/{f}.py"
+    for f in ("free", "bits", "reals", "integers", "defined", "step", "certificate", "checker", "claims")
+)
+
 # role: (claim, what it does, files)
 ROLES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "language": ("b", "terms, shapes, operators, meaning", ("term.py", "shapes.py", "operators.py", "semantics.py")),
-    "kernel": ("b", "judging a step, certificates, named claims", ("errors.py", "kernel")),
+    "kernel": ("b", "judging a step, certificates, named claims", ("errors.py", *KERNEL)),
     "trace table": ("a", "captured operators to Spec", TRACE),
     "reader": ("c", "shipped text to ONF", ("reader",)),
     "instructions": ("d", "exp, rescale and quotient as code", ("instructions",)),
     "loader": ("d", "which bytes may run, and with which arguments", ("runtime",)),
 }
-LIMIT_B = 2700  # code lines of language and kernel together
+LIMIT_B = 2500  # code lines of language and kernel together; ``kernel/rules.py`` only proposes terms
 
 
 def code_lines(source: str) -> int:

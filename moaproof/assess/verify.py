@@ -184,7 +184,7 @@ def texts_of(c: Certificate, kernels: Path) -> dict[str, bytes]:
 
 
 class Answers(dict[Any, Any]):
-    """An engine's answers; one that an earlier certificate needed becomes this one's own when it is first looked for."""
+    """An engine's answers; one that an earlier certificate needed becomes this one's own when first looked for."""
 
     def __init__(self, earlier: dict[Any, Any]):
         super().__init__()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 
 def main() -> None:
     """The entry point ``moaproof``.  Nothing is loaded before it runs: workers of ``check`` import this module."""
     from .app import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where the terminal has no ψ
     app()
 
 

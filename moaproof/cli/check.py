@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 JUDGES = ("replay", "source")
 WORDS = ("proved", "refuted", "unknown", "assumed")
+COLUMNS = ("certificate", "claim", "steps\nI/S/R/A", "Z3", "SymPy", "ours", "verdict", "p/r/u/a", "digest")
+LEFT_OUT = ("claim", "verdict")  # on a narrow terminal
+KEPT_WHOLE = ("Z3", "SymPy", "ours", "verdict", "p/r/u/a", "digest")
+NARROW = 120
 WIDE = 160  # columns of a table that is not read on a terminal
 
 
@@ -143,17 +147,19 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[Outcome], None
 def _print(result: Result, console: Console) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
+    wide = console.width >= NARROW
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("certificate", "claim", "steps I/S/R/A", "Z3", "SymPy", "normaliser", "verdict"):
-        table.add_column(title, overflow="fold")
-    table.add_column("p/r/u/a", no_wrap=True)
-    table.add_column("digest", no_wrap=True)
+    for title in COLUMNS:
+        if wide or title not in LEFT_OUT:
+            table.add_column(title, overflow="fold", no_wrap=title in KEPT_WHOLE)
     for o in result.certificates:
-        table.add_row(*_cells(o))
+        cells = zip(COLUMNS, _cells(o), strict=True)
+        table.add_row(*(Text(cell) for title, cell in cells if wide or title not in LEFT_OUT))
     say = partial(console.print, markup=False, soft_wrap=True)
     console.print(table)
-    say("Z3, SymPy, normaliser: obligations substantive+repeated+trivial; p/r/u/a: proved/refuted/unknown/assumed")
+    say("Z3, SymPy, ours (the normaliser): substantive+repeated+trivial; p/r/u/a: proved/refuted/unknown/assumed")
     if good := ", ".join(f.place for f in result.files if not f.code):
         say(f"as recomputed: {good}")
     for line in _errors(result):

@@ -89,29 +89,24 @@ def _keeps(c: Certificate) -> str:
 
 def in_words(hypotheses: Sequence[Term]) -> list[str]:
     """Each hypothesis as a sentence; a <= b with b <= a is one: a is b."""
+    bounds = {x for x in map(_at_most, hypotheses) if x}
+    return list(dict.fromkeys(_sentence(h, bounds) for h in hypotheses))
+
+
+def _sentence(h: Term, bounds: set[tuple[Term, Term]]) -> str:
+    """``bounds`` are all the pairs of which one is stated to be at most the other."""
     from ..show import text
     from ..term import Term
 
-    said = []
-    bounds = {x for x in map(_at_most, hypotheses) if x}
-    for h in hypotheses:
-        pair = _at_most(h)
-        match h:
-            case _ if pair and pair[::-1] in bounds:
-                if pair[0].op == "size" or pair[1].op != "size":  # said once
-                    said.append(f"{text(pair[0])} is {text(pair[1])}")
-            case _ if pair:
-                said.append(f"{text(pair[0])} is at most {text(pair[1])}")
-            case Term(op="lt", args=(Term(op="imul", args=(step, size)), Term(op="iadd", args=(extent, same)))) if (
-                same is step
-            ):
-                a, n, step_ = text(extent), text(size), text(step)
-                said.append(f"k*{step_} < {a} for all k < {n}, and {a} or {step_} is not 0: {text(h)}")
-            case Term(op="lt"):
-                said.append(f"{text(h.args[0])} is less than {text(h.args[1])}")
-            case _:
-                said.append(text(h))
-    return said
+    if pair := _at_most(h):
+        a, b = map(text, sorted(pair, key=lambda t: (t.depth, text(t))))  # a size before what it is
+        return f"{a} is {b}" if pair[::-1] in bounds else f"{text(pair[0])} is at most {text(pair[1])}"
+    match h:
+        case Term(op="lt", args=(Term(op="imul", args=(s, n)), Term(op="iadd", args=(m, same)))) if same is s:
+            return f"k*{text(s)} < {text(m)} for all k < {text(n)}, and {text(m)} or {text(s)} is not 0: {text(h)}"
+        case Term(op="lt"):
+            return f"{text(h.args[0])} is less than {text(h.args[1])}"
+    return text(h)
 
 
 def _at_most(h: Term) -> tuple[Term, Term] | None:

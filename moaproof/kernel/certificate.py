@@ -18,6 +18,7 @@ from ..term import Size, Term, canonical, dump, load, subterms
 
 SCHEMA = "moaproof/certificate/1"
 MAX_BYTES = 4 * 2**20
+MAX_NESTING = 60
 CLASSES = ("I", "S", "R")
 DTYPES = ("float64", "float32")
 CORE_FIELDS = frozenset({
@@ -150,7 +151,9 @@ def parse(data: bytes) -> Certificate:
         document = json.loads(
             data.decode("utf-8"), object_pairs_hook=_no_repeats, parse_float=_no_float, parse_constant=_no_float
         )
-    except (UnicodeDecodeError, ValueError, RecursionError) as e:
+        canonical(document)  # a lone surrogate has no UTF-8 form
+        _shallow(document)
+    except (ValueError, RecursionError) as e:
         raise CertificateInvalid(f"not JSON of a certificate: {e}") from None
     fields = {*CORE_FIELDS, "core", "kernels"}
     d = _object(document, fields, "certificate")
@@ -177,11 +180,22 @@ def parse(data: bytes) -> Certificate:
         rulebook=_digest(d["rulebook"], "rulebook"),
         kernels=tuple(_kernel(k) for k in _list(d["kernels"], "kernels", 16)),
     )
+    if len({k.file for k in c.kernels}) != len(c.kernels):
+        raise CertificateInvalid("kernels: a file is named twice")
     if c.core_digest() != _digest(d["core"], "core"):
         raise DigestMismatch("core: the derivation is not the one whose digest is stated")
     if c.to_bytes() != data:
         raise DigestMismatch("the bytes are not the canonical form of the certificate that they describe")
     return c
+
+
+def _shallow(document: Any) -> None:
+    """Nothing is nested deeper than ``MAX_NESTING``, so that what walks the document need not fear for its stack."""
+    level = [document]
+    for _ in range(MAX_NESTING):
+        level = [y for x in level if isinstance(x, list | dict) for y in (x.values() if isinstance(x, dict) else x)]
+    if level:
+        raise ValueError(f"nested more than {MAX_NESTING} deep")
 
 
 def _no_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -262,6 +276,8 @@ def _step(s: Any, number: int, root: Any) -> Step:
     for row in _list(d["choose"], f"{where}: choose", 16):
         if not isinstance(row, list) or len(row) != 3 or type(row[1]) is not int or not 0 <= row[1] <= 16:
             raise CertificateInvalid(f"{where}: choose: [metavariable, arguments, body] is due")
+        if row[0] in [name for name, _, _ in chosen]:
+            raise CertificateInvalid(f"{where}: choose: {row[0]!r:.40} is chosen twice")
         chosen.append((_name(row[0], where), row[1], root(row[2], where)))
     params = tuple(_tuples(x, where) for x in _list(d["params"], f"{where}: params", 8))
     return Step(*start, params=params, backwards=d["backwards"], choose=tuple(chosen))
@@ -270,13 +286,8 @@ def _step(s: Any, number: int, root: Any) -> Step:
 def _kernel(k: Any) -> Kernel:
     d = _object(k, {"file", "target", "dtype", "sha256"}, "kernels")
     file = d["file"]
-    if (
-        not isinstance(file, str)
-        or not file.endswith(".py")
-        or not file[:-3].isidentifier()
-        or not file.isascii()
-        or len(file) > 80
-    ):
+    stem = file.removesuffix(".py") if isinstance(file, str) else ""
+    if stem == file or not stem.isidentifier() or not stem.isascii() or stem.startswith("_") or len(stem) > 80:
         raise CertificateInvalid(f"kernels: {file!r:.60} is no name of a kernel file")
     if d["target"] != "cpu" or d["dtype"] not in DTYPES:
         raise CertificateInvalid("kernels: target cpu and dtype float64 or float32 are due")

@@ -14,14 +14,15 @@ from typing import Any
 
 from ..errors import CertificateInvalid, DigestMismatch, IllFormed, JudgesDisagree, MoaproofError, Refuted, Unknown
 from ..operators import MOA, typeof
-from ..semantics import Fields, Numbers, evaluate, meaning
-from ..term import ONE, ZERO, Int, Le, Lt, Mul, Size, Sub, Term, subterms
+from ..semantics import MAX_CELLS, Fields, Numbers, evaluate, meaning
+from ..term import ONE, PATTERN_ONLY, ZERO, Int, Le, Lt, Mul, Size, Sub, Term, subterms
 from .bits import Deciders
 from .certificate import Certificate, Step, Tiling
 from .integers import Tally
 from .rules import Pair, rewrite
 from .step import Checker, locate
 
+STATEMENT = frozenset({"true", "lt", "and", "not", "int", "size", "iadd", "imul", "imin", "idiv"})
 Rulebook = Callable[[str, tuple[Any, ...]], Pair]  # (id, parameters) -> the two patterns
 
 
@@ -62,7 +63,7 @@ def facts_of(c: Certificate) -> list[Term]:
     """The hypotheses and the tilings, after seeing that the tilings only define and that the hypotheses can hold."""
     own = sizes_of([c.spec, *c.inputs, *c.hypotheses])
     for h in c.hypotheses:
-        if h.free or typeof(h).sort != "bool" or any(u.op in ("in", "flat", "psi") for u in subterms(h)):
+        if any(u.op not in STATEMENT for u in subterms(h)) or typeof(h).sort != "bool":
             raise CertificateInvalid(f"hypotheses: {h!r:.80} is not a statement about sizes")
     new: set[str] = set()
     for t in c.tilings:
@@ -103,7 +104,7 @@ def vacuous(c: Certificate, deciders: Deciders) -> list[str]:
 
 
 def sizes_of(terms: Sequence[Term]) -> set[str]:
-    return {u.data for t in terms for u in subterms(t) if u.op == "size"}
+    return {u.data for u in subterms(*terms) if u.op == "size"}
 
 
 def is_dnf(t: Term) -> bool:
@@ -120,14 +121,14 @@ def replay(
 ) -> Report:
     """Re-check a derivation.  Returns only if everything is proved; the errors name the step."""
     deciders = deciders or Deciders()
-    _consistent_inputs(c)
-    facts = facts_of(c)
-    poor = vacuous(c, deciders)
+    _place("inputs", lambda: _consistent_inputs(c))
+    facts: list[Term] = _place("hypotheses", lambda: facts_of(c))
+    poor = _place("witness", lambda: vacuous(c, deciders))
     if poor:
         raise CertificateInvalid(f"witness: {', '.join(poor)}, though the hypotheses allow more")
     checker = Checker(facts, deciders)
     report = Report(c.name, c.core_digest(), c.spec.digest)
-    _place("Spec", lambda: checker.check_defined(c.spec))
+    _place("Spec", lambda: _specification(checker, c.spec))
     term, through = c.spec, c.spec is c.dnf
     for number, s in enumerate(c.steps):
         before = (deciders.integers.tally.row(), deciders.sympy.row(), deciders.normaliser.row())
@@ -153,6 +154,12 @@ def replay(
     return report
 
 
+def _specification(checker: Checker, spec: Term) -> None:
+    if typeof(spec).sort != "real":
+        raise IllFormed("a specification is an array of reals")
+    checker.check_defined(spec)
+
+
 def apply(checker: Checker, s: Step, term: Term, rulebook: Rulebook) -> Any:
     """The judged next term of one step."""
     if s.before != term.digest:
@@ -163,8 +170,8 @@ def apply(checker: Checker, s: Step, term: Term, rulebook: Rulebook) -> Any:
     else:
         choose = {name: (count, body) for name, count, body in s.choose}
         new = rewrite(rulebook(s.rule, s.params), old, here.ctx, choose, s.backwards)
-    if new.free > len(here.ctx):
-        raise IllFormed("the new term mentions a variable that is not bound there")
+    if new.free > len(here.ctx) or new.fresh or any(u.op in PATTERN_ONLY for u in subterms(new)):
+        raise IllFormed("the new term mentions a variable that is not bound there, or is a pattern")
     judged = checker.judge(term, s.path, old, new, here)
     if judged.kind == "R" and s.kind != "R":
         raise Refuted(f"class {s.kind} is expected, {judged.kind} was found")
@@ -190,13 +197,13 @@ def _consistent_inputs(c: Certificate) -> None:
     for t in c.inputs:
         if t.op != "in" or t.data[0] in listed:
             raise CertificateInvalid("inputs: distinct inputs are due")
-        if any(u.op not in ("in", "size", "int", "iadd", "imul") for u in subterms(t)):
+        if any(u.op not in ("size", "int", "iadd", "imul") for u in subterms(*t.args)):
             raise CertificateInvalid(f"inputs: the extents of {t.data[0]} are not sizes")
         listed[t.data[0]] = t
     if set(listed) & sizes_of([c.spec, c.onf]):
         raise CertificateInvalid("inputs: an input and a size have the same name")
     terms = [c.spec, c.dnf, c.onf, *(s.after for s in c.steps if s.after is not None)]
-    for u in (u for t in terms for u in subterms(t)):
+    for u in subterms(*terms):
         if u.op == "in" and listed.get(u.data[0]) is not u:
             raise CertificateInvalid(f"inputs: {u.data[0]} is used with another sort or shape, or not listed")
 
@@ -247,6 +254,8 @@ def random_inputs(inputs: Sequence[Term], sizes: dict[str, int], rng: random.Ran
         total = 1
         for s in t.args:
             total *= meaning(s, (), (), (), Numbers(sizes, {}))
+        if total > MAX_CELLS:
+            raise IllFormed(f"{t.data[0]}: {total} elements are too many to evaluate")
         if t.data[1] == "bool":
             made[t.data[0]] = [rng.random() < 0.6 for _ in range(total)]
         else:

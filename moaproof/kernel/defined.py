@@ -97,9 +97,13 @@ class Defined:
             case _ if not index:
                 self.check(t, here)
             case "build":
+                self._node(t, here)
+                self.check(a[0], here)
                 self.cell(instantiate(a[1], [index[0]]), index[1:], here)
             case "tiles":
                 self._node(t, here)
+                for x in a[:3]:
+                    self.check(x, here)
                 q = Div(index[0], a[2])
                 row = Add(index[0], Mul(Int(-1), Mul(q, a[2])))
                 self.cell(instantiate(a[3], [q]), [row, *index[1:]], here)

@@ -213,12 +213,12 @@ class _Translate:
             case "flat":  # a mask: one unknown truth value for each offset
                 key = Term("flat", None, (a[0], normal(a[1])))
                 if key not in self.reads:
-                    self.reads[key] = z3.Bool(f"mask{len(self.reads)}", self.ctx)
+                    self.reads[key] = z3.Bool(f"mask{len(self.reads)}'", self.ctx)
                 return self.reads[key]
         raise IllFormed(f"{t.op} is no integer question")
 
     def quotient(self, a: Any, b: Any) -> Any:
-        q = self.z3.Int(f"q{self.fresh}", self.ctx)
+        q = self.z3.Int(f"q{self.fresh}'", self.ctx)  # a size has no apostrophe
         self.fresh += 1
         self.definitions.append(self.z3.Implies(b > 0, self.z3.And(b * q <= a, a < b * q + b)))
         return q

@@ -30,6 +30,7 @@ from .bits import Deciders, Different, flatten, in_range, same_bits
 from .free import X, close, conjuncts
 from .integers import Integers
 
+MAX_TERMS = 300  # of one value; a certificate's have a dozen
 BOUND = 1_000_000  # numbers of free indices that stand for a bound variable: BOUND + height of its fold
 
 
@@ -237,6 +238,8 @@ class Own:
                     powers[atom] = powers.get(atom, 0) + n
                 key = (frozenset(powers.items()), frozenset(self.add(dict(g), dict(h)).items()))
                 out[key] = out.get(key, Fraction(0)) + c * d
+            if len(out) > MAX_TERMS:
+                raise Different(f"a value of more than {MAX_TERMS} terms")
         return {k: c for k, c in out.items() if c}
 
     def exp(self, a: Poly) -> Poly:
@@ -308,10 +311,14 @@ class BySympy:
         S, rows = self.sympy, []
         for row in S.Add.make_args(S.expand(a, power_exp=False)):
             factors = S.Mul.make_args(row)
-            h = S.Add(*[f.exp for f in factors if isinstance(f, S.exp)])
-            rest = [f for f in factors if not isinstance(f, S.exp)]
+            h = S.Add(*[self._exponent(f) for f in factors if self._exponent(f) is not None])
+            rest = [f for f in factors if self._exponent(f) is None]
             rows.append(S.Mul(*rest) * S.exp(S.expand(h, power_exp=False)))
         return S.Add(*rows)
+
+    def _exponent(self, f: Any) -> Any:
+        """h of a factor e^h, which SymPy writes E where h = 1; None of any other factor."""
+        return f.exp if isinstance(f, self.sympy.exp) else self.sympy.Integer(1) if f == self.sympy.E else None
 
     def exp(self, a: Any) -> Any:
         return self.sympy.exp(self.sympy.expand(a, power_exp=False))
@@ -325,10 +332,10 @@ class BySympy:
             return self.atom(one_over(self.term(a)))
         out = S.Integer(1)
         for f in S.Mul.make_args(a):
-            base, power = f.as_base_exp()
-            if f.is_Rational or isinstance(f, S.exp):
+            if f.is_Rational or self._exponent(f) is not None:
                 out = out / f
             else:
+                base, power = f.as_base_exp()
                 out = out * self.atom(_invert(self.atoms[base])) ** power
         return out
 
@@ -339,8 +346,8 @@ class BySympy:
         for row in S.Add.make_args(a) if a != 0 else ():
             out = inside = S.Integer(1)
             for f in S.Mul.make_args(row):
-                if isinstance(f, S.exp):
-                    rows = S.Add.make_args(f.exp)
+                if (h := self._exponent(f)) is not None:
+                    rows = S.Add.make_args(h)
                     mine = [r for r in rows if r.free_symbols & moved]
                     inside *= S.exp(S.Add(*mine))
                     out *= S.exp(S.Add(*[r for r in rows if not r.free_symbols & moved]))
@@ -359,10 +366,10 @@ class BySympy:
             for f in S.Mul.make_args(row):
                 if f.is_Rational:
                     c *= Fraction(int(f.p), int(f.q))
-                elif isinstance(f, S.exp) and h is None:
-                    h = self.term(f.exp)
-                elif isinstance(f, S.exp):
-                    raise Different("SymPy left two exponentials apart")
+                elif (e := self._exponent(f)) is not None:
+                    if h is not None:
+                        raise Different("SymPy left two exponentials apart")
+                    h = self.term(e)
                 else:
                     base, power = f.as_base_exp()
                     atoms.append((self.atoms[base], int(power)))

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import IllFormed, RuleDoesNotApply
 from ..operators import Context, opened, typeof
-from ..term import Term, Var, instantiate, up
+from ..term import Term, Var, instantiate, subterms, up
 
 Pair = tuple[Term, Term]
 Bindings = dict[str, tuple[int, Term]]  # name -> (number of arguments, body under that many binders)
@@ -129,7 +129,7 @@ def fill(pattern: Term, found: Bindings, depth: int = 0) -> Term:
 
 def erase_dims(t: Term, ctx: Context) -> Term:
     """Replace each ``dim`` by the extent that it names."""
-    if not any(u.op == "dim" for u in _nodes(t)):
+    if not any(u.op == "dim" for u in subterms(t)):
         return t
     args: list[Term] = []
     for k, a in enumerate(t.args):
@@ -143,15 +143,14 @@ def erase_dims(t: Term, ctx: Context) -> Term:
     return Term(t.op, t.data, args)
 
 
-def _nodes(t: Term) -> list[Term]:
-    return [t, *[u for a in t.args for u in _nodes(a)]]
-
-
 def rewrite(pair: Pair, t: Term, ctx: Context, choose: Mapping[str, tuple[int, Term]], backwards: bool = False) -> Term:
     """The term that a rule proposes in place of ``t``."""
     left, right = reversed(pair) if backwards else pair
     found: Bindings = dict(choose)
-    if any(u.op == "dim" for u in _nodes(left)):
+    unknown = set(choose) - {u.data for u in subterms(*pair) if u.op == "meta"}
+    if unknown:
+        raise RuleDoesNotApply(f"the law has no metavariable {', '.join(sorted(unknown))}")
+    if any(u.op == "dim" for u in subterms(left)):
         left = erase_dims(fill(left, found), ctx)
         if left is not t:
             raise RuleDoesNotApply("the side that the step starts from is another term")

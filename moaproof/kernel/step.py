@@ -31,7 +31,7 @@ def locate(t: Term, path: Sequence[int], facts: Sequence[Term]) -> tuple[Term, P
     """The subterm at a path, and its position under the global facts."""
     here = Position((), facts)
     for k in path:
-        if not (type(k) is int and 0 <= k < len(t.args)):
+        if t.op == "in" or not (type(k) is int and 0 <= k < len(t.args)):
             raise CertificateInvalid(f"the path leaves the term at {t.op}")
         try:
             here = here.under(t, k)
@@ -82,10 +82,8 @@ class Checker:
 
 
 def structure(t: Term) -> tuple[int, ...]:
-    """What sharing changes: the number of lets and of axes bound to the machine (a label, without consequences)."""
-    seen = [u for u in _all(t) if u.op == "let" or (u.op in ("build", "tiles") and u.data != "seq")]
-    return (sum(u.op == "let" for u in seen), sum(u.data == "core" for u in seen), sum(u.data == "lane" for u in seen))
-
-
-def _all(t: Term) -> list[Term]:
-    return [t, *[u for a in t.args for u in _all(a)]]
+    """What sharing changes: the numbers of lets and of axes bound to the machine (a label, without consequences)."""
+    lets = int(t.op == "let")
+    core, lane = (int(t.op in ("build", "tiles") and t.data == axis) for axis in ("core", "lane"))
+    parts = [structure(a) for a in t.args]
+    return tuple(own + sum(p[k] for p in parts) for k, own in enumerate((lets, core, lane)))

@@ -24,7 +24,9 @@ from .launch import launch
 from .loader import load
 
 DTYPES: Final = {torch.float64: "float64", torch.float32: "float32"}
-LANES, KEYS = 512, 96  # the tiles that were fastest for (8 heads, 2048, 2048, 64): benchmarks/attention.py
+# The tiles that were fastest for (8 heads, 2048, 2048, 64), by benchmarks/attention.py: 2 KiB of queries in one loop.
+LANES: Final = {"float64": 256, "float32": 512}
+KEYS: Final = 64
 FEWEST_LANES: Final = 8  # one vector of float64
 
 Scale = np.float64 | np.float32
@@ -68,7 +70,7 @@ def attention(
     do not fit.  There is no dropout.  Raises ``DigestMismatch`` if a kernel is not the one that was checked.
     """
     call = prepare(q, k, v, attn_mask=attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
-    return run(call, call.sizes | tiles(call.sizes))
+    return run(call, call.sizes | tiles(call.sizes, call.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +216,13 @@ def _steps(shape: Sequence[int]) -> dict[str, int]:
     return found
 
 
-def tiles(sizes: dict[str, int]) -> dict[str, int]:
+def tiles(sizes: dict[str, int], dtype: str) -> dict[str, int]:
     """Tiles of at most LANES queries, shorter when there would be fewer than two for each thread; of KEYS keys.
 
     A row's bits depend on KEYS alone, which is the same for every call.
     """
     heads, n, m = max(1, sizes["b"] * sizes["h"]), sizes["n"], sizes["m"]
-    blocks = max(-(-n // LANES), -(-2 * numba.get_num_threads() // heads))
+    blocks = max(-(-n // LANES[dtype]), -(-2 * numba.get_num_threads() // heads))
     lanes = -(-n // blocks)
     tq = max(FEWEST_LANES, -(-lanes // FEWEST_LANES) * FEWEST_LANES)
     return {"tq": tq, "bq": -(-n // tq), "tk": KEYS, "bk": -(-m // KEYS)}

@@ -129,7 +129,7 @@ def attempt(
         x.q, x.k, x.v, attn_mask=x.mask, is_causal=x.causal, scale=x.scale,
         enable_gqa=x.q.shape[-3] != x.k.shape[-3],
     )  # fmt: skip
-    sizes = call.sizes | tiles(call.sizes)
+    sizes = call.sizes | tiles(call.sizes, call.dtype)
     for tile, count, extent, wanted in (("tq", "bq", "n", tq), ("tk", "bk", "m", tk)):
         if wanted is not None:
             sizes |= {tile: wanted, count: -(-sizes[extent] // wanted)}

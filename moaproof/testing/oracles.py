@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import instructions
 from ..errors import BackendMissing
 from ..instructions import cpu_float32, cpu_float64
 from ..kernel.certificate import Certificate
@@ -24,7 +23,6 @@ from ..semantics import Numbers, evaluate
 
 Array = np.ndarray[Any, Any]
 INSTRUCTIONS = {"float64": cpu_float64, "float32": cpu_float32}
-__all__ = ["enclosure", "instructions", "plain", "rows_bits", "sdpa", "visible"]
 
 
 def visible(n: int, m: int, mask: Array | None, causal: bool) -> Array:

@@ -172,7 +172,7 @@ def test_a_witness_that_satisfies_nothing(judged, tree):
     c = parse((tree / "certs" / "gqa-online.json").read_bytes())
     out = judged(replace(c, witness={**c.witness, "h": 7, "g": 2, "r": 3}))
     assert (out.code, out.word()) == (1, "refuted")
-    assert out.error.startswith("witness:")
+    assert "witness: it does not satisfy the hypothesis" in out.error
 
 
 # --- kernels -------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_kernel_files(judged, certificate, tree, other, code, why):
 
 def test_every_flipped_bit_of_a_kernel(judged, certificate, tree):
     data = (tree / "kernels" / FILE).read_bytes()
-    for at in range(0, len(data), len(data) // 8):
+    for at in range(0, len(data), len(data) // 4):
         flipped = bytearray(data)
         flipped[at] ^= 4
         (tree / "kernels" / FILE).write_bytes(bytes(flipped))
@@ -210,7 +210,9 @@ def test_every_flipped_bit_of_a_kernel(judged, certificate, tree):
         assert out.error.startswith(f"kernels/{FILE}: ")
 
 
-@pytest.mark.parametrize("other", ["causal_rows_float64.py", "attention_online_float64.py", "attention_rows_float32.py"])
+@pytest.mark.parametrize(
+    "other", ["causal_rows_float64.py", "attention_online_float64.py", "attention_rows_float32.py"]
+)
 def test_a_foreign_kernel_that_the_certificate_is_forged_to_name(judged, certificate, tree, other):
     text = (tree / "kernels" / other).read_bytes()
     (tree / "kernels" / FILE).write_bytes(text)
@@ -262,7 +264,18 @@ def _edit(tree: Path, change) -> None:
         (lambda t: (t / "certs" / "attention-rows.json").unlink(), 4, "attention_rows_float32.py is of no certificate"),
         (lambda t: (t / "certs" / "attention-rows.json").write_text("{}"), 4, "a certificate cannot be read"),
     ],
-    ids=["row-gone", "row-forged", "row-new", "file-new", "file-gone", "file-altered", "no-json", "gone", "cert", "bad"],
+    ids=[
+        "row-gone",
+        "row-forged",
+        "row-new",
+        "file-new",
+        "file-gone",
+        "file-altered",
+        "no-json",
+        "gone",
+        "cert",
+        "bad",
+    ],
 )
 def test_manifest_tampered(tree, act, code, why):
     act(tree)
@@ -306,7 +319,10 @@ def test_an_unlisted_assumption(judged, certificate, monkeypatch):
 
 
 def test_figures_do_not_depend_on_what_was_judged_before(tree):
-    jobs = [Job(tree / "certs" / f"{name}.json", tree / "kernels", ("replay",)) for name in ("causal-rows", "attention-rows")]
+    jobs = [
+        Job(tree / "certs" / f"{name}.json", tree / "kernels", ("replay",))
+        for name in ("causal-rows", "attention-rows")
+    ]
     alone = judge(jobs[1], Known())
     shared = Known()
     judge(jobs[0], shared)

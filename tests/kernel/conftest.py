@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from moaproof.rewrite_rules import digest
 
 from moaproof.derive.chain import Chain
 from moaproof.derive.schedules.cpu import online, rows
@@ -16,7 +17,6 @@ from moaproof.kernel.bits import Deciders
 from moaproof.kernel.certificate import Certificate, Step
 from moaproof.kernel.defined import Position
 from moaproof.kernel.step import Checker
-from moaproof.rewrite_rules import digest
 from moaproof.term import In, Size, Term, Var
 
 n, m, dk, dv = map(Size, ("n", "m", "dk", "dv"))
@@ -125,9 +125,18 @@ def restated() -> Callable[..., Certificate]:
         onf = spec if onf is None else onf
         steps = () if onf is spec else (Step((), spec.digest, "R", "restated", after=onf),)
         fields: dict[str, Any] = {
-            "name": "test", "trace": None, "spec": spec, "dnf": spec, "onf": onf, "inputs": (), "hypotheses": (),
-            "tilings": (), "witness": witness or {}, "steps": steps, "rulebook": "0" * 64,
-        }  # fmt: skip
+            "name": "test",
+            "trace": None,
+            "spec": spec,
+            "dnf": spec,
+            "onf": onf,
+            "inputs": (),
+            "hypotheses": (),
+            "tilings": (),
+            "witness": witness or {},
+            "steps": steps,
+            "rulebook": "0" * 64,
+        }
         return Certificate(**{**fields, **given})
 
     return make

@@ -10,9 +10,35 @@ from moaproof.errors import MoaproofError, Refuted
 from moaproof.kernel.free import X, assume, close, conjuncts, new_index, symbolic
 from moaproof.operators import Index, Value
 from moaproof.term import (
-    ONE, TRUE, ZERO, Add, And, Build, Div, F, Flat, Fold, In, Int, Le, Let, Lt, Min, Mul, Not, Psi, Real, Size, Sub, Term,
-    Tiles, Var, Where, instantiate, tile_extent,
-)  # fmt: skip
+    ONE,
+    TRUE,
+    ZERO,
+    Add,
+    And,
+    Build,
+    Div,
+    F,
+    Flat,
+    Fold,
+    In,
+    Int,
+    Le,
+    Let,
+    Lt,
+    Min,
+    Mul,
+    Not,
+    Psi,
+    Real,
+    Size,
+    Sub,
+    Term,
+    Tiles,
+    Var,
+    Where,
+    instantiate,
+    tile_extent,
+)
 
 n, m, s, b, t = map(Size, ("n", "m", "s", "b", "t"))
 x, y, V, A, W = In("x"), In("y"), In("V", n), In("A", n, n), In("W", s)
@@ -36,12 +62,13 @@ SAME = {
     "a guard beyond the range": (add(Psi(V, k)), add(Psi(V, k), Lt(k, n))),
     "a branch that the guard decides": (add(Psi(V, k), Lt(k, ONE)), add(Where(Lt(k, ONE), Psi(V, k), x), Lt(k, ONE))),
     "a mask at equal offsets": (add(x, Psi(mask, k)), add(x, Psi(mask, Sub(Add(k, n), n)))),
-    "conjuncts in another order": (
-        add(x, And(Psi(mask, k), Lt(k, m))), add(x, And(Lt(k, m), Psi(mask, k)))),
+    "conjuncts in another order": (add(x, And(Psi(mask, k), Lt(k, m))), add(x, And(Lt(k, m), Psi(mask, k)))),
     "the least of equal extents": (add(x), add(x, extent=Min(n, Add(n, ONE)))),
     "tiles of a build": (
-        Build(s, Psi(W, k)), Tiles(s, b, t, Build(tile_extent(s, t, k), Psi(W, Add(Mul(Var(1), t), k))))),
-}  # fmt: skip
+        Build(s, Psi(W, k)),
+        Tiles(s, b, t, Build(tile_extent(s, t, k), Psi(W, Add(Mul(Var(1), t), k)))),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -55,7 +82,10 @@ def test_what_keeps_every_bit_is_accepted(name: str, judge: Judge) -> None:
 DIFFERENT = {
     "another element": (add(Psi(V, k)), add(Psi(V, ZERO), Lt(ZERO, n))),
     "the transpose": (A, Term("transpose", (1, 0), (A,))),
-    "column-major offsets": (Build(n, Build(n, Psi(A, Var(1), k))), Build(n, Build(n, Flat(A, Add(Mul(k, n), Var(1)))))),
+    "column-major offsets": (
+        Build(n, Build(n, Psi(A, Var(1), k))),
+        Build(n, Build(n, Flat(A, Add(Mul(k, n), Var(1))))),
+    ),
     "another input": (x, y),
     "a guard off by one": (add(Psi(V, k), Lt(k, ONE)), add(Psi(V, k), Lt(k, Int(2)))),
     "a guard dropped": (add(Psi(V, k), Lt(k, ONE)), add(Psi(V, k))),
@@ -63,19 +93,23 @@ DIFFERENT = {
     "a mask negated": (add(x, Psi(mask, k)), add(x, Not(Psi(mask, k)))),
     "a mask reversed": (add(x, Psi(mask, k)), add(x, Psi(mask, Sub(Sub(n, ONE), k)))),
     "another mask": (add(x, Psi(mask, k)), add(x, Psi(In("seen", n, sort="bool"), k))),
-    "a mask of the same name and another size": (add(x, Psi(mask, k)), add(x, Psi(In("mask", Add(n, ONE), sort="bool"), k))),
+    "a mask of the same name and another size": (
+        add(x, Psi(mask, k)),
+        add(x, Psi(In("mask", Add(n, ONE), sort="bool"), k)),
+    ),
     "another extent": (add(x), add(x, extent=m)),
     "another monoid": (add(x), Fold("mul", n, x)),
     "the order of a sum": (add(Psi(V, k)), add(Psi(V, Sub(Sub(n, ONE), k)))),
     "an input of another sort of index": (Build(n, Psi(A, k, ZERO)), Build(n, Psi(A, ZERO, k))),
-    "outer and inner index": (
-        add(add(Psi(A, Var(1), k))), add(add(Psi(A, Var(1), Var(1))))),
+    "outer and inner index": (add(add(Psi(A, Var(1), k))), add(add(Psi(A, Var(1), Var(1))))),
     "branches exchanged": (Where(Lt(n, m), x, y), Where(Lt(n, m), y, x)),
     "a branch decided by the opposite guard": (add(Where(Lt(k, ONE), x, y), Not(Lt(k, ONE))), add(x, Not(Lt(k, ONE)))),
     "a branch under a fold that shadows the guard": (
-        add(add(Where(Lt(k, ONE), x, y)), Lt(k, ONE)), add(add(x), Lt(k, ONE))),
+        add(add(Where(Lt(k, ONE), x, y)), Lt(k, ONE)),
+        add(add(x), Lt(k, ONE)),
+    ),
     "a cast of another index": (add(Term("cast", None, (k,))), add(Term("cast", None, (Add(k, ONE),)))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
@@ -92,13 +126,19 @@ def test_what_is_not_equal_is_refused(name: str, judge: Judge) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(F("add", x, y), F("add", y, x)), (F("sub", x, y), F("add", x, F("neg", y))), (F("mul", x, Real(2)), F("add", x, x))],
+    [
+        (F("add", x, y), F("add", y, x)),
+        (F("sub", x, y), F("add", x, F("neg", y))),
+        (F("mul", x, Real(2)), F("add", x, x)),
+    ],
 )
 def test_what_changes_bits_is_class_r(old: Term, new: Term, judge: Judge) -> None:
     assert judge(old, new) == "R"
 
 
-@pytest.mark.parametrize("pair", [(F("max", x, y), F("max", y, x)), (F("sqrt", F("exp", x)), F("exp", F("div", x, Real(2))))])
+@pytest.mark.parametrize(
+    "pair", [(F("max", x, y), F("max", y, x)), (F("sqrt", F("exp", x)), F("exp", F("div", x, Real(2))))]
+)
 def test_laws_that_nobody_trusts(pair: tuple[Term, Term], judge: Judge) -> None:
     with pytest.raises(Refuted):
         judge(*pair)
@@ -108,7 +148,12 @@ def test_laws_that_nobody_trusts(pair: tuple[Term, Term], judge: Judge) -> None:
 
 
 def tiled(
-    monoid: str, tile: Term | None = None, at: Term | None = None, outer: Term = TRUE, inner: Term = TRUE, count: Term = b
+    monoid: str,
+    tile: Term | None = None,
+    at: Term | None = None,
+    outer: Term = TRUE,
+    inner: Term = TRUE,
+    count: Term = b,
 ) -> Term:
     rows = tile_extent(s, t, Var(0)) if tile is None else tile
     where = Add(Mul(Var(1), t), k) if at is None else at
@@ -126,7 +171,7 @@ EQUAL_TILES = {
     "skipping what is empty": (tiled, {"outer": Lt(Mul(k, t), s)}, {}),
     "with a guard": (tiled, {"inner": causal_tiled}, {"guard": causal}),
     "with a guard, skipping dead tiles": (tiled, {"inner": causal_tiled, "outer": Lt(Mul(k, t), m)}, {"guard": causal}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("monoid", ["max", "add", "mul"])
@@ -141,14 +186,17 @@ UNEQUAL_TILES = {
     "column-major": ({"at": Add(Mul(k, b), Var(1))}, {}),
     "the first tile again and again": ({"at": k}, {}),
     "the last tile skipped": ({"outer": Lt(k, Sub(b, ONE))}, {}),
-    "a tile skipped that has a visible row": ({"inner": causal_tiled, "outer": Lt(Add(Mul(k, t), ONE), m)}, {"guard": causal}),
+    "a tile skipped that has a visible row": (
+        {"inner": causal_tiled, "outer": Lt(Add(Mul(k, t), ONE), m)},
+        {"guard": causal},
+    ),
     "a guard on the row of the tile": ({"inner": Lt(k, m)}, {"guard": causal}),
     "no guard": ({}, {"guard": causal}),
     "a guard on one side of the tile": ({"inner": Lt(Mul(Var(1), t), m)}, {"guard": causal}),
     "tiles of all rows": ({"tile": Min(t, s)}, {}),
     "one row too few": ({"tile": Min(t, Sub(Sub(s, ONE), Mul(Var(0), t)))}, {}),
     "too few tiles": ({"count": ONE}, {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("monoid", ["max", "add"])

@@ -8,9 +8,34 @@ import pytest
 
 from moaproof.errors import MoaproofError, Refuted, Unknown
 from moaproof.term import (
-    ONE, TRUE, ZERO, Add, And, Build, Div, F, Flat, Fold, In, Int, Le, Let, Lt, Mul, Not, Psi, Real, Size, Sub, Term, Tiles,
-    Var, Where, tile_extent, up,
-)  # fmt: skip
+    ONE,
+    TRUE,
+    ZERO,
+    Add,
+    And,
+    Build,
+    Div,
+    F,
+    Flat,
+    Fold,
+    In,
+    Int,
+    Le,
+    Let,
+    Lt,
+    Mul,
+    Not,
+    Psi,
+    Real,
+    Size,
+    Sub,
+    Term,
+    Tiles,
+    Var,
+    Where,
+    tile_extent,
+    up,
+)
 
 n, m, s, b, t = map(Size, ("n", "m", "s", "b", "t"))
 x, V, A = In("x"), In("V", n), In("A", n, m)
@@ -62,15 +87,22 @@ DEFINED = {
     "a root": F("sqrt", F("add", F("exp", x), Real(0))),
     "a size": Where(Lt(ZERO, n), over(Term("cast", None, (n,))), x),
     "a state that may be empty": state(top(), add(rescaled()), add(F("mul", rescaled(), v))),
-    "a state under a mask": Build(n, state(*(f(g(Psi(mask, Var(1), k)), Psi(mask, Var(1), k)) for f, g in (
-        (top, lambda _: v), (add, rescaled), (add, rescaled))))),
+    "a state under a mask": Build(
+        n,
+        state(
+            *(
+                f(g(Psi(mask, Var(1), k)), Psi(mask, Var(1), k))
+                for f, g in ((top, lambda _: v), (add, rescaled), (add, rescaled))
+            )
+        ),
+    ),
     "a state of a real": state(x, one, x),
     "a let under a branch": Where(Lt(ZERO, n), Let(Psi(V, ZERO), Var(0)), x),
     "tiles": Tiles(s, b, t, Build(tile_extent(s, t, k), Psi(In("S", s), Add(Mul(Var(1), t), k)))),
     "a reshape": Term("reshape", None, (In("B", n, m), m, n)),
     "a lift": Term("lift", 0, (In("B", Mul(n, m)), n, m)),
     "an omega": Term("omega", (1,), (A, add(Psi(Var(1), k), TRUE, m))),
-}  # fmt: skip
+}
 TILES = (Lt(ZERO, t), Lt(Mul(Sub(b, ONE), t), s), Le(s, Mul(b, t)))
 
 
@@ -135,8 +167,9 @@ UNDEFINED = {
     "a maximum along an axis that may be empty": Term("map", "exp", (Term("reduce", ("max", 1), (A,)),)),
     "an extent that divides by 0, never looked at": Psi(Build(Add(ONE, Mul(ZERO, Div(ONE, ZERO))), x), ZERO),
     "a count of tiles that divides by 0": Psi(
-        Tiles(ONE, Add(ONE, Mul(ZERO, Div(ONE, ZERO))), ONE, Build(tile_extent(ONE, ONE, k), x)), ZERO),
-}  # fmt: skip
+        Tiles(ONE, Add(ONE, Mul(ZERO, Div(ONE, ZERO))), ONE, Build(tile_extent(ONE, ONE, k), x)), ZERO
+    ),
+}
 
 
 @pytest.mark.parametrize("name", UNDEFINED)

@@ -15,8 +15,25 @@ from moaproof.kernel.free import X
 from moaproof.kernel.integers import Integers, decide, lean
 from moaproof.semantics import Numbers, meaning
 from moaproof.term import (
-    ONE, TRUE, ZERO, Add, And, Div, Flat, In, Int, Le, Lt, Min, Mul, Not, Size, Sub, Term, Where,
-)  # fmt: skip
+    ONE,
+    TRUE,
+    ZERO,
+    Add,
+    And,
+    Div,
+    Flat,
+    In,
+    Int,
+    Le,
+    Lt,
+    Min,
+    Mul,
+    Not,
+    Size,
+    Sub,
+    Term,
+    Where,
+)
 
 n, m, r = map(Size, ("n", "m", "r"))
 i, j = X(0), X(1)
@@ -29,11 +46,17 @@ def prove(facts: list[Term], goal: Term) -> None:
 @pytest.mark.parametrize(
     ("facts", "goal"),
     [
-        ([], Lt(Int(-1), n)), ([Lt(i, n)], Lt(i, Add(n, ONE))), ([Lt(ZERO, m)], Lt(Mul(Div(n, m), m), Add(n, ONE))),
-        ([Lt(ZERO, m), Lt(Int(-1), i), Lt(i, Mul(n, m))], Lt(Div(i, m), n)), ([], Not(Lt(Min(n, m), Min(m, n)))),
-        ([And(Lt(n, m), Lt(m, r))], Lt(n, r)), ([Lt(n, ZERO)], Lt(ONE, ZERO)), ([Not(Lt(n, m))], Le(m, n)), ([], TRUE),
+        ([], Lt(Int(-1), n)),
+        ([Lt(i, n)], Lt(i, Add(n, ONE))),
+        ([Lt(ZERO, m)], Lt(Mul(Div(n, m), m), Add(n, ONE))),
+        ([Lt(ZERO, m), Lt(Int(-1), i), Lt(i, Mul(n, m))], Lt(Div(i, m), n)),
+        ([], Not(Lt(Min(n, m), Min(m, n)))),
+        ([And(Lt(n, m), Lt(m, r))], Lt(n, r)),
+        ([Lt(n, ZERO)], Lt(ONE, ZERO)),
+        ([Not(Lt(n, m))], Le(m, n)),
+        ([], TRUE),
     ],
-)  # fmt: skip
+)
 def test_what_follows_is_proved(facts: list[Term], goal: Term) -> None:
     prove(facts, goal)
 
@@ -41,10 +64,16 @@ def test_what_follows_is_proved(facts: list[Term], goal: Term) -> None:
 @pytest.mark.parametrize(
     ("facts", "goal"),
     [
-        ([], Lt(ZERO, n)), ([], Lt(Int(-1), i)), ([Lt(i, n)], Lt(i, Sub(n, ONE))), ([], Lt(Div(n, Int(2)), n)),
-        ([Lt(ZERO, m)], Le(n, Mul(Div(n, m), m))), ([Lt(n, m)], Lt(m, n)), ([And(Lt(n, m), Lt(m, r))], Lt(r, n)), ([], Not(TRUE)),
+        ([], Lt(ZERO, n)),
+        ([], Lt(Int(-1), i)),
+        ([Lt(i, n)], Lt(i, Sub(n, ONE))),
+        ([], Lt(Div(n, Int(2)), n)),
+        ([Lt(ZERO, m)], Le(n, Mul(Div(n, m), m))),
+        ([Lt(n, m)], Lt(m, n)),
+        ([And(Lt(n, m), Lt(m, r))], Lt(r, n)),
+        ([], Not(TRUE)),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_follow_is_refuted_with_a_witness(facts: list[Term], goal: Term) -> None:
     with pytest.raises(Refuted, match="goal") as caught:
         prove(facts, goal)
@@ -70,8 +99,12 @@ def test_no_idea_of_division_by_what_is_not_positive_is_used() -> None:
 def test_a_mask_is_one_unknown_truth_value_for_each_offset() -> None:
     mask = In("mask", n, sort="bool")
     prove([Flat(mask, Add(i, ONE))], Flat(mask, Add(ONE, i)))
-    for other in (Flat(mask, i), Not(Flat(mask, Add(i, ONE))), Flat(In("mask", m, sort="bool"), Add(i, ONE)),
-                  Flat(In("seen", n, sort="bool"), Add(i, ONE))):  # fmt: skip
+    for other in (
+        Flat(mask, i),
+        Not(Flat(mask, Add(i, ONE))),
+        Flat(In("mask", m, sort="bool"), Add(i, ONE)),
+        Flat(In("seen", n, sort="bool"), Add(i, ONE)),
+    ):
         with pytest.raises(Refuted):
             prove([Flat(mask, Add(i, ONE))], other)
 
@@ -82,7 +115,9 @@ def test_only_statements_about_indices_are_questions() -> None:
             prove([], goal)
 
 
-def test_a_question_beyond_the_limit_is_unknown_and_soon(monkeypatch: pytest.MonkeyPatch, deadline: Callable[[float], Any]) -> None:
+def test_a_question_beyond_the_limit_is_unknown_and_soon(
+    monkeypatch: pytest.MonkeyPatch, deadline: Callable[[float], Any]
+) -> None:
     """x^3 + y^3 = z^3 with x, y > 0: Z3 will not find out; nothing is concluded."""
     monkeypatch.setattr(integers, "RLIMIT", min(integers.RLIMIT, 500_000))
     cube = lambda t: Mul(t, Mul(t, t))  # noqa: E731
@@ -109,9 +144,13 @@ def test_a_witness_that_is_none_is_a_disagreement(monkeypatch: pytest.MonkeyPatc
 
 def test_lean_keeps_what_is_connected_and_renames() -> None:
     facts = [Lt(X(5), n), Lt(X(5), X(7)), Lt(X(8), n), Lt(n, m)]
-    kept, goal = lean(facts, Lt(X(7), n))
+    kept, goal = lean(facts, Lt(X(7), n), 0)
     assert kept == {Lt(X(0), n), Lt(X(0), X(1)), Lt(n, m)}
     assert goal is Lt(X(1), n)
+    assert Lt(X(2), n) in lean(facts, Lt(X(7), n), 1)[0]
+    mask = Flat(In("mask", n, sort="bool"), X(7))
+    assert lean([mask], Lt(X(7), n), 3)[0] == frozenset()
+    assert lean([mask], Not(mask), 0)[0] == {Flat(In("mask", n, sort="bool"), X(0))}
 
 
 def test_what_was_proved_is_remembered_with_its_facts_only() -> None:
@@ -135,11 +174,20 @@ def test_z3_and_the_evaluator_agree(seed: int) -> None:
     """A proved goal holds at every small point that satisfies the facts; a refuted one fails at its witness."""
     rng = random.Random(seed)
     facts = [Lt(random_index(rng, 1), random_index(rng, 1)) for _ in range(2)]
-    goal = rng.choice([Lt(random_index(rng, 2), random_index(rng, 2)), Not(Lt(random_index(rng, 2), random_index(rng, 1)))])
+    goal = rng.choice(
+        [Lt(random_index(rng, 2), random_index(rng, 2)), Not(Lt(random_index(rng, 2), random_index(rng, 1)))]
+    )
     answer, witness = decide(facts, goal)
-    points = [{"n": a, "m": b, "x0'": c, "x1'": d} for a, b in itertools.product(range(3), repeat=2)
-              for c, d in itertools.product(range(-2, 3), repeat=2)]  # fmt: skip
-    broken = [p for p in points if all(meaning(f, (), (), (), Numbers(p, {})) for f in facts) and not meaning(goal, (), (), (), Numbers(p, {}))]
+    points = [
+        {"n": a, "m": b, "x0'": c, "x1'": d}
+        for a, b in itertools.product(range(3), repeat=2)
+        for c, d in itertools.product(range(-2, 3), repeat=2)
+    ]
+    broken = [
+        p
+        for p in points
+        if all(meaning(f, (), (), (), Numbers(p, {})) for f in facts) and not meaning(goal, (), (), (), Numbers(p, {}))
+    ]
     if answer == "unsat":
         assert not broken
     elif answer == "sat":

@@ -13,8 +13,27 @@ from moaproof.kernel.free import symbolic
 from moaproof.kernel.integers import Integers
 from moaproof.kernel.reals import BySympy, Own, Values
 from moaproof.term import (
-    ONE, TRUE, ZERO, Add, And, F, Fold, In, Lt, Min, Not, Psi, Real, Size, Sub, Term, Var, Where, tile_extent, up,
-)  # fmt: skip
+    ONE,
+    TRUE,
+    ZERO,
+    Add,
+    And,
+    F,
+    Fold,
+    In,
+    Lt,
+    Min,
+    Not,
+    Psi,
+    Real,
+    Size,
+    Sub,
+    Term,
+    Var,
+    Where,
+    tile_extent,
+    up,
+)
 
 n, m = Size("n"), Size("m")
 x, y, z, V, W, A = In("x"), In("y"), In("z"), In("V", n), In("W", n), In("A", n, n)
@@ -94,7 +113,10 @@ LAWS = {
     "a quotient of a product": (div(x, mul(exp(z), exp(y))), div(div(x, exp(z)), exp(y))),
     "a quotient of a quotient": (div(x, div(one, positive)), div(x, div(one, positive))),
     "division out of a sum": (total(div(v, up(positive))), div(total(v), positive)),
-    "the shift of a softmax": (div(total(mul(exp(v), w)), total(exp(v))), div(total(mul(exp(F("sub", v, x)), w)), total(exp(F("sub", v, x))))),
+    "the shift of a softmax": (
+        div(total(mul(exp(v), w)), total(exp(v))),
+        div(total(mul(exp(F("sub", v, x)), w)), total(exp(F("sub", v, x)))),
+    ),
     "online softmax": (lazy(), online()),
     "online softmax under a mask": (lazy(Psi(mask, k)), online(Psi(mask, k))),
     "states of any weight": (states(x, exp(v), mul(exp(v), w)), states(v, exp(x), mul(w, exp(x)))),
@@ -102,7 +124,7 @@ LAWS = {
     "under a root": (F("sqrt", exp(add(x, y))), F("sqrt", mul(exp(y), exp(x)))),
     "under a maximum": (F("max", add(x, y), top(mul(v, two))), F("max", add(y, x), top(add(v, v)))),
     "in a branch": (Where(Lt(n, m), add(x, y), z), Where(Lt(n, m), add(y, x), z)),
-}  # fmt: skip
+}
 NEEDS_KEYS = ("the shift of a softmax",)
 
 
@@ -128,16 +150,22 @@ FALSE = {
     "the max of a sum": (F("max", x, top(add(v, w))), F("max", x, F("max", x, top(v)))),
     "no rescale": (lazy(), quotient(state(top(v), total(shifted()), total(mul(exp(v), w))))),
     "the rescale inverted": (online(), states(F("neg", v), one, w)),
-    "the mask only above": (online(Psi(mask, k)), quotient(state(top(v), total(shifted()), total(mul(shifted(), w), Psi(mask, k))))),
+    "the mask only above": (
+        online(Psi(mask, k)),
+        quotient(state(top(v), total(shifted()), total(mul(shifted(), w), Psi(mask, k)))),
+    ),
     "weight and value exchanged": (states(v, exp(w), exp(x)), states(v, exp(x), exp(w))),
     "weights forgotten": (states(v, exp(w), x), states(v, one, x)),
     "a root of a product": (F("sqrt", exp(x)), exp(div(x, two))),
     "branches merged": (Where(Lt(n, m), x, y), add(x, y)),
-    "a sum over the other axis": (total(total(Psi(A, Var(1), k), Lt(k, Var(1)))), total(total(Psi(A, k, Var(1)), Lt(k, Var(1))))),
+    "a sum over the other axis": (
+        total(total(Psi(A, Var(1), k), Lt(k, Var(1)))),
+        total(total(Psi(A, k, Var(1)), Lt(k, Var(1)))),
+    ),
     "the outer index for the inner": (total(total(Psi(A, Var(1), k))), total(total(Psi(A, Var(1), Var(1))))),
     "zero times the count": (total(one), mul(Real(0), total(one))),
     "a sign": (F("sub", x, y), F("sub", y, x)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FALSE)
@@ -151,7 +179,12 @@ def test_what_is_false_over_the_reals_is_refused(name: str, judge: Judge) -> Non
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(x, div(mul(x, y), y)), (one, div(y, y)), (Real(0), F("sub", div(one, x), div(one, x))), (one, mul(total(v), div(one, total(v))))],
+    [
+        (x, div(mul(x, y), y)),
+        (one, div(y, y)),
+        (Real(0), F("sub", div(one, x), div(one, x))),
+        (one, mul(total(v), div(one, total(v)))),
+    ],
 )
 def test_a_divisor_that_may_be_0_is_refused_wherever_it_comes_from(old: Term, new: Term, judge: Judge) -> None:
     with pytest.raises(MoaproofError, match="divisor"):
@@ -183,7 +216,15 @@ def test_each_ring_refuses_by_itself(ring: Callable[[], Any], name: str) -> None
     assert left is not right
 
 
-ROOTS = [exp(add(x, one)), exp(F("sub", F("neg", x), one)), exp(F("sub", add(x, x), y)), exp(F("sub", y, add(x, x))), exp(z), exp(one), x]
+ROOTS = [
+    exp(add(x, one)),
+    exp(F("sub", F("neg", x), one)),
+    exp(F("sub", add(x, x), y)),
+    exp(F("sub", y, add(x, x))),
+    exp(z),
+    exp(one),
+    x,
+]
 
 
 @pytest.mark.parametrize("ring", [Own, BySympy])

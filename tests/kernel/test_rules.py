@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from moaproof.rewrite_rules import lookup, rules
 
 from moaproof.errors import IllFormed, MoaproofError, RuleDoesNotApply
 from moaproof.kernel.bits import Deciders
@@ -13,7 +14,6 @@ from moaproof.kernel.checker import apply
 from moaproof.kernel.rules import Dim, M, Pair, abstract, match, rewrite
 from moaproof.kernel.step import Checker
 from moaproof.operators import Index
-from moaproof.rewrite_rules import lookup, rules
 from moaproof.term import ONE, TRUE, ZERO, Add, Build, F, Fold, In, Int, Let, Lt, Psi, Real, Size, Term, Var, up
 
 n, m = Size("n"), Size("m")
@@ -42,10 +42,16 @@ def test_a_metavariable_matches_what_it_may_mention() -> None:
 @pytest.mark.parametrize(
     ("pattern", "term"),
     [
-        (M("a"), Var(0)), (F("add", M("a"), M("a")), F("add", x, Real(1))), (F("exp", M("a")), F("neg", x)), (F("exp", M("a")), x),
-        (M("B", Int(0)), x), (M("B", Var(0), Var(0)), x), (Psi(M("a"), M("i")), Psi(A, ZERO, ZERO)), (TRUE, Lt(n, m)),
+        (M("a"), Var(0)),
+        (F("add", M("a"), M("a")), F("add", x, Real(1))),
+        (F("exp", M("a")), F("neg", x)),
+        (F("exp", M("a")), x),
+        (M("B", Int(0)), x),
+        (M("B", Var(0), Var(0)), x),
+        (Psi(M("a"), M("i")), Psi(A, ZERO, ZERO)),
+        (TRUE, Lt(n, m)),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_match(pattern: Term, term: Term) -> None:
     with pytest.raises(RuleDoesNotApply):
         match(Build(M("n"), pattern), Build(n, term), {})
@@ -101,24 +107,36 @@ def step(old: Term, new: Term, path: tuple[int, ...], deciders: Deciders) -> Ter
     [
         ((1,), Psi(V, Var(1))),  # a variable that is not bound there
         ((1,), Psi(V, Add(k, ONE))),
-        ((1,), x), ((1,), V), ((), x), ((), Build(n, x)), ((0,), m), ((0,), Add(n, ONE)),
-        ((1,), M("X")), ((1,), Psi(V, M("i"))), ((1,), Let(Psi(V, n), Psi(V, Var(1)))), ((1, 0), In("V", m)),
-        ((1, 0), In("W", n)), ((1, 0, 0), m), ((1,), Fold("max", n, Psi(V, Var(1)))), ((1, 1), ZERO),
-        ((1, 1), Term("cast", None, (k,))), ((1,), Term("state", None, (x, x, x))),
+        ((1,), x),
+        ((1,), V),
+        ((), x),
+        ((), Build(n, x)),
+        ((0,), m),
+        ((0,), Add(n, ONE)),
+        ((1,), M("X")),
+        ((1,), Psi(V, M("i"))),
+        ((1,), Let(Psi(V, n), Psi(V, Var(1)))),
+        ((1, 0), In("V", m)),
+        ((1, 0), In("W", n)),
+        ((1, 0, 0), m),
+        ((1,), Fold("max", n, Psi(V, Var(1)))),
+        ((1, 1), ZERO),
+        ((1, 1), Term("cast", None, (k,))),
+        ((1,), Term("state", None, (x, x, x))),
     ],
-)  # fmt: skip
+)
 def test_a_false_proposal_is_refused(path: tuple[int, ...], new: Term, deciders: Deciders) -> None:
     with pytest.raises(MoaproofError):
         step(Build(n, Psi(V, k)), new, path, deciders)
 
 
 def test_a_rule_cannot_use_the_judges_symbols(deciders: Deciders) -> None:
-    """x0 stands for k in one context and for another index in the next: first it comes in, then it is taken for the other."""
+    """x0 stands for k in one context and for another index in the next: it comes in, then is taken for the other."""
     B = In("B", n, n)
     old = Fold("add", n, Build(n, Psi(B, Var(1), Var(0))))
+    new = Fold("add", n, Build(n, Psi(B, Var(0), Var(0))))
     with pytest.raises(MoaproofError):
-        middle = step(old, Psi(B, Term("x", 0), Var(0)), (2, 1), deciders)
-        step(middle, Fold("add", n, Build(n, Psi(B, Var(0), Var(0)))), (), deciders)
+        step(step(old, Psi(B, Term("x", 0), Var(0)), (2, 1), deciders), new, (), deciders)
 
 
 def test_an_extent_of_an_input_stays_closed(deciders: Deciders) -> None:
@@ -135,7 +153,20 @@ def test_the_honest_step_is_accepted(deciders: Deciders) -> None:
 
 # --- parameters come from a certificate ------------------------------------------------------------
 
-PARAMETERS = [(), (10**15,), (2**53,), (-1,), ("a",), (None,), ((),), ((10**15,),), ((0,) * 8, 10**15), (True,), (("a", None), 1), (1, 2, 3, 4, 5)]
+PARAMETERS = [
+    (),
+    (10**15,),
+    (2**53,),
+    (-1,),
+    ("a",),
+    (None,),
+    ((),),
+    ((10**15,),),
+    ((0,) * 8, 10**15),
+    (True,),
+    (("a", None), 1),
+    (1, 2, 3, 4, 5),
+]
 
 
 @pytest.mark.parametrize("rule", sorted(rules()))

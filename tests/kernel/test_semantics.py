@@ -11,7 +11,28 @@ import pytest
 
 from moaproof.errors import IllFormed
 from moaproof.semantics import EMPTY, Fields, Numbers, evaluate
-from moaproof.term import ONE, TRUE, ZERO, Add, Build, Div, F, Flat, Fold, In, Int, Let, Lt, Not, Psi, Real, Size, Term, Var, Where
+from moaproof.term import (
+    ONE,
+    TRUE,
+    ZERO,
+    Add,
+    Build,
+    Div,
+    F,
+    Flat,
+    Fold,
+    In,
+    Int,
+    Let,
+    Lt,
+    Not,
+    Psi,
+    Real,
+    Size,
+    Term,
+    Var,
+    Where,
+)
 
 n = Size("n")
 V = In("V", n)
@@ -52,7 +73,9 @@ def test_empty_is_the_identity_of_max_and_of_nothing_else() -> None:
 
 
 def softmax(extent: Term, guard: Term = TRUE) -> Term:
-    return Term("quotient", None, (Fold("softmax", extent, Term("state", None, (Psi(V, k), Real(1), Psi(V, k))), guard),))
+    return Term(
+        "quotient", None, (Fold("softmax", extent, Term("state", None, (Psi(V, k), Real(1), Psi(V, k))), guard),)
+    )
 
 
 def test_states_merge_to_the_softmax_and_of_no_keys_to_0() -> None:
@@ -80,7 +103,15 @@ def test_merging_is_associative_and_has_an_identity_in_the_fields(order: tuple[i
 
 
 @pytest.mark.parametrize(
-    "t", [Psi(V, n), Psi(V, Int(-1)), Flat(V, n), Flat(V, Int(-1)), Flat(Build(n, Psi(V, k)), n), Psi(Build(n, Psi(V, ZERO)), n)]
+    "t",
+    [
+        Psi(V, n),
+        Psi(V, Int(-1)),
+        Flat(V, n),
+        Flat(V, Int(-1)),
+        Flat(Build(n, Psi(V, k)), n),
+        Psi(Build(n, Psi(V, ZERO)), n),
+    ],
 )
 def test_a_read_out_of_range_is_an_error_and_never_wraps(t: Term) -> None:
     with pytest.raises(IllFormed):

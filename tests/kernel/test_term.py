@@ -10,9 +10,34 @@ import pytest
 
 from moaproof.errors import CertificateInvalid, IllFormed, MoaproofError
 from moaproof.term import (
-    MAX_DEPTH, MAX_NODES, OPS, PATTERN_ONLY, TRUE, ZERO, Build, F, Fold, In, Int, Let, Lt, Mul, Psi, Real, Size, Term,
-    Var, canonical, dump, instantiate, load, mentions, replace_at, subterms, up,
-)  # fmt: skip
+    MAX_DEPTH,
+    MAX_NODES,
+    OPS,
+    PATTERN_ONLY,
+    TRUE,
+    ZERO,
+    Build,
+    F,
+    Fold,
+    In,
+    Int,
+    Let,
+    Lt,
+    Mul,
+    Psi,
+    Real,
+    Size,
+    Term,
+    Var,
+    canonical,
+    dump,
+    instantiate,
+    load,
+    mentions,
+    replace_at,
+    subterms,
+    up,
+)
 
 x, n = In("x"), Size("n")
 
@@ -20,19 +45,54 @@ x, n = In("x"), Size("n")
 @pytest.mark.parametrize(
     ("op", "data", "args"),
     [
-        ("nothing", None, ()), ("var", -1, ()), ("var", True, ()), ("int", 2**53, ()), ("int", 1.0, ()), ("int", "1", ()),
-        ("size", "a b", ()), ("size", "", ()), ("size", "é", ()), ("size", "x" * 41, ()), ("size", "x0'", ()),
-        ("true", 0, ()), ("iadd", None, (ZERO,)), ("iadd", None, (ZERO,) * 3), ("real", ("2", "4"), ()),
-        ("real", ("1", "-1"), ()), ("real", ("1", "0"), ()), ("real", ("01", "1"), ()), ("real", ("1",), ()),
-        ("real", (1, 1), ()), ("real", ("-0", "1"), ()), ("f", "log", (x,)), ("f", "exp", (x, x)), ("f", "add", (x,)),
-        ("build", "gpu", (n, x)), ("build", None, (n, x)), ("fold", "min", (n, TRUE, x)), ("fold", "add", (n, x)),
-        ("transpose", (0, 0), (x,)), ("transpose", (1, 2), (x,)), ("transpose", (True, False), (In("t", n, n),)),
-        ("take", (2,), (x, n)), ("take", (1, 1), (x, n)), ("omega", (9,), (x, x)), ("omega", (0, 0), (x, x)),
-        ("reduce", ("softmax", 0), (x,)), ("reduce", ("add", "0"), (x,)), ("reduce", ("add", 0), (x, x, x)),
-        ("inner", ("add", "exp"), (x, x)), ("in", ("x", "state"), ()), ("in", ("x",), ()), ("in", ("1x", "real"), ()),
-        ("psi", None, (x,)), ("psi", None, (x, *[ZERO] * 16)), ("lift", -1, (x, n, n)), ("dim", "0", (x,)),
+        ("nothing", None, ()),
+        ("var", -1, ()),
+        ("var", True, ()),
+        ("int", 2**53, ()),
+        ("int", 1.0, ()),
+        ("int", "1", ()),
+        ("size", "a b", ()),
+        ("size", "", ()),
+        ("size", "é", ()),
+        ("size", "x" * 41, ()),
+        ("size", "x0'", ()),
+        ("true", 0, ()),
+        ("iadd", None, (ZERO,)),
+        ("iadd", None, (ZERO,) * 3),
+        ("real", ("2", "4"), ()),
+        ("real", ("1", "-1"), ()),
+        ("real", ("1", "0"), ()),
+        ("real", ("01", "1"), ()),
+        ("real", ("1",), ()),
+        ("real", (1, 1), ()),
+        ("real", ("-0", "1"), ()),
+        ("f", "log", (x,)),
+        ("f", "exp", (x, x)),
+        ("f", "add", (x,)),
+        ("build", "gpu", (n, x)),
+        ("build", None, (n, x)),
+        ("fold", "min", (n, TRUE, x)),
+        ("fold", "add", (n, x)),
+        ("transpose", (0, 0), (x,)),
+        ("transpose", (1, 2), (x,)),
+        ("transpose", (True, False), (In("t", n, n),)),
+        ("take", (2,), (x, n)),
+        ("take", (1, 1), (x, n)),
+        ("omega", (9,), (x, x)),
+        ("omega", (0, 0), (x, x)),
+        ("reduce", ("softmax", 0), (x,)),
+        ("reduce", ("add", "0"), (x,)),
+        ("reduce", ("add", 0), (x, x, x)),
+        ("inner", ("add", "exp"), (x, x)),
+        ("in", ("x", "state"), ()),
+        ("in", ("x",), ()),
+        ("in", ("1x", "real"), ()),
+        ("psi", None, (x,)),
+        ("psi", None, (x, *[ZERO] * 16)),
+        ("lift", -1, (x, n, n)),
+        ("dim", "0", (x,)),
     ],
-)  # fmt: skip
+)
 def test_an_ill_formed_node_is_refused(op: str, data: Any, args: tuple[Term, ...]) -> None:
     with pytest.raises(IllFormed):
         Term(op, data, args)
@@ -93,21 +153,42 @@ def test_a_graph_reads_back() -> None:
 @pytest.mark.parametrize(
     "graph",
     [
-        None, [], {}, {"nodes": []}, {**GOOD, "more": 1}, {"nodes": {}, "roots": []}, {"nodes": [], "roots": [0]},
-        {**GOOD, "roots": [True]}, {**GOOD, "roots": [2]}, {**GOOD, "roots": [-1]}, {**GOOD, "roots": ["0"]},
-        {"nodes": [["int", 1]], "roots": []}, {"nodes": [["int", 1, [], 0]], "roots": []}, {"nodes": [[1, 1, []]], "roots": []},
-        {"nodes": [["iadd", None, [0, 0]]], "roots": []}, {"nodes": [["int", 1, []], ["iadd", None, [0, 1]]], "roots": []},
-        {"nodes": [["int", 1, []], ["iadd", None, [0, -1]]], "roots": []}, {"nodes": [["int", True, []]], "roots": []},
-        {"nodes": [["int", 1.0, []]], "roots": []}, {"nodes": [["int", 10**30, []]], "roots": []},
-        {"nodes": [["int", {}, []]], "roots": []}, {"nodes": [["real", [["1"], "1"], []]], "roots": []},
-        {"nodes": [["real", ["--1", "1"], []]], "roots": []}, {"nodes": [["real", ["", "1"], []]], "roots": []},
-        {"nodes": [["real", ["1" * 401, "1"], []]], "roots": []}, {"nodes": [["real", ["²", "1"], []]], "roots": []},
-        {"nodes": [["in", [["a"], "real"], []]], "roots": []}, {"nodes": [["transpose", [[[[0]]]], []]], "roots": []},
-        {"nodes": [["size", "\ud800", []]], "roots": []}, {"nodes": [["\ud800", None, []]], "roots": []},
-        {"nodes": [["transpose", [None], []]], "roots": []}, {"nodes": [["reduce", [["add"], 0], []]], "roots": []},
-        {"nodes": [["take", [None], []]], "roots": []}, {"nodes": [["inner", [["add"], ["mul"]], []]], "roots": []},
+        None,
+        [],
+        {},
+        {"nodes": []},
+        {**GOOD, "more": 1},
+        {"nodes": {}, "roots": []},
+        {"nodes": [], "roots": [0]},
+        {**GOOD, "roots": [True]},
+        {**GOOD, "roots": [2]},
+        {**GOOD, "roots": [-1]},
+        {**GOOD, "roots": ["0"]},
+        {"nodes": [["int", 1]], "roots": []},
+        {"nodes": [["int", 1, [], 0]], "roots": []},
+        {"nodes": [[1, 1, []]], "roots": []},
+        {"nodes": [["iadd", None, [0, 0]]], "roots": []},
+        {"nodes": [["int", 1, []], ["iadd", None, [0, 1]]], "roots": []},
+        {"nodes": [["int", 1, []], ["iadd", None, [0, -1]]], "roots": []},
+        {"nodes": [["int", True, []]], "roots": []},
+        {"nodes": [["int", 1.0, []]], "roots": []},
+        {"nodes": [["int", 10**30, []]], "roots": []},
+        {"nodes": [["int", {}, []]], "roots": []},
+        {"nodes": [["real", [["1"], "1"], []]], "roots": []},
+        {"nodes": [["real", ["--1", "1"], []]], "roots": []},
+        {"nodes": [["real", ["", "1"], []]], "roots": []},
+        {"nodes": [["real", ["1" * 401, "1"], []]], "roots": []},
+        {"nodes": [["real", ["²", "1"], []]], "roots": []},
+        {"nodes": [["in", [["a"], "real"], []]], "roots": []},
+        {"nodes": [["transpose", [[[[0]]]], []]], "roots": []},
+        {"nodes": [["size", "\ud800", []]], "roots": []},
+        {"nodes": [["\ud800", None, []]], "roots": []},
+        {"nodes": [["transpose", [None], []]], "roots": []},
+        {"nodes": [["reduce", [["add"], 0], []]], "roots": []},
+        {"nodes": [["take", [None], []]], "roots": []},
+        {"nodes": [["inner", [["add"], ["mul"]], []]], "roots": []},
     ],
-)  # fmt: skip
+)
 def test_a_bad_graph_is_refused(graph: Any) -> None:
     with pytest.raises(CertificateInvalid):
         load(graph)
@@ -121,7 +202,22 @@ def test_symbols_of_rules_and_of_the_judge_are_no_terms_of_a_file(op: str) -> No
 
 @pytest.mark.parametrize("op", sorted(OPS))
 def test_data_of_a_wrong_type_is_refused_and_never_crashes(op: str) -> None:
-    for data in (None, 0, -1, "", "add", [], [0], ["add", "mul"], [None, None], [[], []], ["add", 0], [["a"]], "seq", ["1", "1"]):
+    for data in (
+        None,
+        0,
+        -1,
+        "",
+        "add",
+        [],
+        [0],
+        ["add", "mul"],
+        [None, None],
+        [[], []],
+        ["add", 0],
+        [["a"]],
+        "seq",
+        ["1", "1"],
+    ):
         for args in ([], [0], [0, 0], [0, 0, 0], [0, 0, 0, 0]):
             try:
                 load({"nodes": [["int", 1, []], [op, data, args]], "roots": [1]})
@@ -154,6 +250,12 @@ def test_writing_shared_roots_takes_no_longer_than_writing_the_graph(deadline: C
     with deadline(5):
         document = dump(level * 2000)
     assert len(document["nodes"]) == sum(1 for _ in subterms(level[0]))
+
+
+def test_the_extents_of_an_input_are_closed() -> None:
+    for extent in (Var(0), Term("x", 3)):
+        with pytest.raises(IllFormed, match="sizes alone"):
+            Term("in", ("Z", "real"), (extent,))
 
 
 def test_canonical_bytes() -> None:

@@ -51,7 +51,7 @@ def test_a_layout_does_not_change_bits() -> None:
     assert same(first, attention(*turned))
 
 
-def test_an_all_visible_mask_may_change_bits_but_a_permutation_of_heads_does_not() -> None:
+def test_heads_do_not_depend_on_one_another() -> None:
     order = [2, 0, 1]
     assert same(attention(Q[:, order], K[:, order], V[:, order]), attention(Q, K, V)[:, order])
 

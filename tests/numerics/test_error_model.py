@@ -20,7 +20,7 @@ def test_kernel_and_pytorch_are_within_their_own_bounds_of_the_exact_value(regim
     case = Case(n=5, m=21, dk=5, dv=3, regime=regime, dtype=dtype, scale=0.75, seed=11)
     x = expand(case)
     call = prepare(x.q, x.k, x.v, scale=x.scale)
-    sizes = call.sizes | tiles(call.sizes) | {"tk": 8, "bk": 3}
+    sizes = call.sizes | tiles(call.sizes, call.dtype) | {"tk": 8, "bk": 3}
     q, k, v = (t.double().numpy()[0] for t in (x.q, x.k, x.v))
     seen = np.broadcast_to(visible(5, 21, None, causal=False)[0], (1, 5, 21))
     exact, radius = enclosure(q[0], k[0], v[0], seen[0], 0.75)

@@ -6,6 +6,7 @@ A mutant is the shipped text with one instruction replaced, run by Python on thr
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,9 @@ from moaproof.testing.strategies import Case, expand
 
 CASES = [
     Case(n=4, m=9, dk=3, dv=3, tq=3, tk=4, regime=regime, kind=kind, seed=seed)
-    for seed, (regime, kind) in enumerate([("normal", "plain"), ("rising", "plain"), ("x30", "causal"), ("one-hot", "plain")])
+    for seed, (regime, kind) in enumerate(
+        [("normal", "plain"), ("rising", "plain"), ("x30", "causal"), ("one-hot", "plain")]
+    )
 ]
 exp, rescale, quotient = (getattr(cpu_float64, name).py_func for name in ("exp", "rescale", "quotient"))
 LOWEST = -np.inf
@@ -48,7 +51,7 @@ SUBTLE: dict[str, dict[str, Callable[..., Any]]] = {
 
 def run_text(call: Call, sizes: dict[str, int], **replaced: Any) -> torch.Tensor:
     kernel = load(call.certificate, call.dtype)
-    out = torch.zeros(call.shape, dtype=torch.float64)
+    out = torch.zeros(call.shape, dtype=getattr(torch, call.dtype))
     names = [t.data[0] for t in kernel.certificate.inputs]
     arguments = [call.inputs[name] for name in names] + [sizes[s] for s in kernel.sizes]
     plain(kernel, **replaced)(out.numpy().reshape(-1), *arguments)
@@ -76,12 +79,32 @@ def test_usual_tolerances_accept_what_the_model_rejects() -> None:
         assert not result.accepted
 
 
+HALF: dict[str, dict[str, Callable[..., Any]]] = {
+    "exp in float16": {"exp": lambda x: np.float32(np.exp(np.float16(x)))},
+    "denominator + 1e-4": {"quotient": lambda o, l: o / (l + np.float32(1e-4))},
+    "no rescale": {"rescale": lambda m, t: np.float32(m != LOWEST)},
+    "weights in float16": {"exp": lambda x: np.float32(np.float16(np.exp(x)))},
+}
+
+
+@pytest.mark.parametrize("mutant", [None, *HALF])
+def test_the_tolerance_of_float32_rejects_mutants_too(mutant: str | None) -> None:
+    found = []
+    for case in CASES:
+        single = replace(case, dtype="float32")
+        runner = partial(run_text, **HALF.get(mutant or "", {}))
+        found.append(attempt(expand(single), case.tq, case.tk, runner).accepted)
+    assert all(found) == (mutant is None)
+
+
 PLAIN: dict[str, Callable[[Call], Any]] = {
     "zeros": lambda call: np.zeros(call.shape),
     "NaN": lambda call: np.full(call.shape, np.nan),
     "infinity": lambda call: np.full(call.shape, np.inf),
     "its input": lambda call: call.inputs["v"][: int(np.prod(call.shape))].reshape(call.shape).copy(),
-    "the mean of the values": lambda call: np.broadcast_to(call.inputs["v"].reshape(1, 1, -1, 3).mean(2), call.shape).copy(),
+    "the mean of the values": lambda call: np.broadcast_to(
+        call.inputs["v"].reshape(1, 1, -1, 3).mean(2), call.shape
+    ).copy(),
 }
 
 

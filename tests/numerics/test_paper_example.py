@@ -1,7 +1,7 @@
 """The paper's own example (arXiv 2606.07713, section 5.2), weights and output, to its printed digits.
 
-Inputs and results are printed to four decimals.  The weights agree to half a unit of the last printed digit; in the output the
-rounding of the printed inputs adds to that, so it agrees to one unit.
+Inputs and results are printed to four decimals.  The weights agree to half a unit of the last printed digit; in the
+output the rounding of the printed inputs adds to that, so it agrees to one unit.
 """
 
 from __future__ import annotations
