@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64, v: (b,
 g, m, dv) float64, mask: (mb, mh, mn, mm) bool, scale: scalar float64.
 
-core: e27cafbd88533e392e0c4d0ccc8b42bcbf98f8db63d1eac99a15d4c9a168095c
+core: 80f294737ac5deeeaedf972438263f6f15e25af3c9355b9cd58733d5377047a5
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -158,9 +158,7 @@ def test_latex_is_ascii_with_balanced_braces() -> None:
 
 
 def test_online_softmax_is_a_merge_of_states() -> None:
-    leaf = Term(
-        "state", None, (Psi(In("s", n, m), Var(1), Var(0)), Real(1), Build(dv, Psi(V, Var(1), Var(0))))
-    )
+    leaf = Term("state", None, (Psi(In("s", n, m), Var(1), Var(0)), Real(1), Build(dv, Psi(V, Var(1), Var(0)))))
     term = Build(
         n,
         Let(
@@ -212,9 +210,7 @@ def test_an_input_or_size_keeps_its_name_from_indices() -> None:
     assert "Σ_{kk<m}" in text(attention_dnf(keys=k))
     assert text(Build(n, Psi(In("A", n, Size("i")), Var(0), Size("i")))) == "[ii<n] A[ii, i]"
     letters = [Size(x) for x in ("x", "y", "z")]
-    assert (
-        text(Build(Size("w"), Psi(In("A", Size("w"), *letters), Var(0), *letters))) == "[x'<w] A[x', x, y, z]"
-    )
+    assert text(Build(Size("w"), Psi(In("A", Size("w"), *letters), Var(0), *letters))) == "[x'<w] A[x', x, y, z]"
 
 
 def test_a_name_is_taken_by_a_size_that_occurs_far_away() -> None:
@@ -240,9 +236,7 @@ def test_words_of_the_notation_are_quoted() -> None:
 def test_every_binder_of_a_nest_has_another_name(extent: str) -> None:
     """Whatever the sizes and inputs are called, an inner binder never takes a name that is in use."""
     size = Size(extent)
-    reads = F(
-        "add", Psi(In("i", size), Var(2)), F("add", Psi(In("k", size), Var(1)), Psi(In("x", size), Var(0)))
-    )
+    reads = F("add", Psi(In("i", size), Var(2)), F("add", Psi(In("k", size), Var(1)), Psi(In("x", size), Var(0))))
     shown = text(Build(size, Fold("add", size, Fold("max", size, reads))))
     bound = re.findall(r"[\[{]([^<\]\[{]+)<", shown)
     assert len(bound) == 3 == len(set(bound))

@@ -14,6 +14,7 @@ from typing import Any
 from moaproof.rewrite_rules import digest as rulebook_digest
 from moaproof.rewrite_rules import lookup
 
+from .. import instructions
 from ..errors import CertificateInvalid, DigestMismatch, MoaproofError
 from ..kernel.bits import Deciders
 from ..kernel.certificate import Certificate, parse
@@ -155,6 +156,8 @@ def judge_source(c: Certificate, texts: Mapping[str, bytes]) -> int:
         data = texts[k.file]
         if hashlib.sha256(data).hexdigest() != k.sha256:
             raise DigestMismatch(f"kernels/{k.file}: its bytes are not those that the certificate names")
+        if k.instructions != instructions.digest():
+            raise DigestMismatch(f"kernels/{k.file}: moaproof/instructions is not what the certificate names")
         try:
             reading = read_kernel(data, c.inputs, c.sizes())
         except MoaproofError as e:

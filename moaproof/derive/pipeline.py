@@ -12,6 +12,7 @@ from typing import Any
 
 from moaproof.rewrite_rules import digest as rulebook_digest
 
+from .. import instructions
 from ..assess.judges import Texts, Verdict, judge_certificate
 from ..codegen.printer import print_kernel
 from ..errors import NotCovered, Unknown
@@ -78,7 +79,7 @@ def derive(
             chain.term, spec.inputs, certificate.sizes(), dtype, {"core": certificate.core_digest(), "name": title}
         )
         texts[file] = text.encode()
-        kernels.append(Kernel(file, "cpu", dtype, hashlib.sha256(texts[file]).hexdigest()))
+        kernels.append(Kernel(file, "cpu", dtype, hashlib.sha256(texts[file]).hexdigest(), instructions.digest()))
     certificate = replace(certificate, kernels=tuple(kernels))
     verdict = judge_certificate(certificate.to_bytes(), texts)
     return Derived(certificate, texts, agreement, verdict, spec.deviations, chain.lines)

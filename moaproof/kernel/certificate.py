@@ -27,6 +27,9 @@ CORE_FIELDS = frozenset({
 })  # fmt: skip
 
 
+KERNEL_FIELDS = ("file", "target", "dtype", "sha256", "instructions")
+
+
 @dataclass(frozen=True, slots=True)
 class Tiling:
     """``count`` tiles of ``tile`` cover ``extent``: a definition of two new sizes, possible for every extent."""
@@ -52,12 +55,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A shipped text: its file name, its target and dtype, and the SHA-256 of its bytes."""
+    """A shipped text: its file, target and dtype, and the SHA-256 of its bytes and of the instructions it calls."""
 
     file: str
     target: str
     dtype: str
     sha256: str
+    instructions: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Certificate:
         return hashlib.sha256(canonical(self.core())).hexdigest()
 
     def to_bytes(self) -> bytes:
-        kernels = [{"file": k.file, "target": k.target, "dtype": k.dtype, "sha256": k.sha256} for k in self.kernels]
+        kernels = [{field: getattr(k, field) for field in KERNEL_FIELDS} for k in self.kernels]
         return canonical({**self.core(), "core": self.core_digest(), "kernels": kernels}) + b"\n"
 
 
@@ -272,7 +276,7 @@ def _step(s: Any, number: int, root: Any) -> Step:
         return Step(*start, after=root(d["after"], where))
     if not isinstance(d["backwards"], bool):
         raise CertificateInvalid(f"{where}: backwards: true or false is due")
-    chosen = []
+    chosen: list[tuple[str, int, Term]] = []
     for row in _list(d["choose"], f"{where}: choose", 16):
         if not isinstance(row, list) or len(row) != 3 or type(row[1]) is not int or not 0 <= row[1] <= 16:
             raise CertificateInvalid(f"{where}: choose: [metavariable, arguments, body] is due")
@@ -284,11 +288,12 @@ def _step(s: Any, number: int, root: Any) -> Step:
 
 
 def _kernel(k: Any) -> Kernel:
-    d = _object(k, {"file", "target", "dtype", "sha256"}, "kernels")
+    d = _object(k, set(KERNEL_FIELDS), "kernels")
     file = d["file"]
     stem = file.removesuffix(".py") if isinstance(file, str) else ""
     if stem == file or not stem.isidentifier() or not stem.isascii() or stem.startswith("_") or len(stem) > 80:
         raise CertificateInvalid(f"kernels: {file!r:.60} is no name of a kernel file")
     if d["target"] != "cpu" or d["dtype"] not in DTYPES:
         raise CertificateInvalid("kernels: target cpu and dtype float64 or float32 are due")
-    return Kernel(file, d["target"], d["dtype"], _digest(d["sha256"], "kernels"))
+    digests = (_digest(d[field], f"kernels: {field}") for field in ("sha256", "instructions"))
+    return Kernel(file, d["target"], d["dtype"], *digests)

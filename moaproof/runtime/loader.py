@@ -26,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from .. import instructions
 from ..errors import CertificateInvalid, DigestMismatch, NotCovered
 from ..kernel.certificate import Certificate, parse
 
@@ -91,6 +92,8 @@ def _load(name: str, dtype: str, certs: Path, kernels: Path) -> Loaded:
             f"kernels/{kernel.file}: its SHA-256 is {digest[:12]}.., but {path.name} and MANIFEST.json are about "
             f"{kernel.sha256[:12]}..: the text was changed after it was checked; {REMEDY}"
         )
+    if kernel.instructions != instructions.digest():
+        raise DigestMismatch(f"moaproof/instructions: not the source that {path.name} names for its kernels; {REMEDY}")
     return Loaded(certificate, dtype, kernel.file, digest, source, certificate.sizes())
 
 
@@ -164,7 +167,7 @@ def _cached_source(kernel: Loaded) -> Path | None:
     if folder is None:
         return None
     try:
-        place = folder / f"{kernel.sha256}-{_instructions_digest()[:16]}"
+        place = folder / f"{kernel.sha256}-{instructions.digest()[:16]}"
         _private(folder)
         _private(place)
         file = place / "kernel.py"
@@ -203,11 +206,3 @@ def _write(file: Path, data: bytes) -> None:
     with os.fdopen(handle, "wb") as stream:
         stream.write(data)
     Path(name).replace(file)
-
-
-@lru_cache(maxsize=1)
-def _instructions_digest() -> str:
-    """Of all instruction sources, by name."""
-    found = sorted(package_folder("instructions").glob("*.py"))
-    rows = [(file.name, hashlib.sha256(_read(file)).hexdigest()) for file in found]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moaproof import instructions
 from moaproof.assess.verify import FIRST_WINS, Job, Known, check_manifest, check_rulebook, folder, judge, stated
 from moaproof.kernel.certificate import Kernel
 from moaproof.term import canonical
@@ -23,7 +24,7 @@ def _document(c):
 def _forged(c, text):
     """The certificate, made to name this text as its kernel."""
     sha256 = hashlib.sha256(text).hexdigest()
-    return replace(c, kernels=(Kernel(FILE, "cpu", "float64", sha256),))
+    return replace(c, kernels=(Kernel(FILE, "cpu", "float64", sha256, instructions.digest()),))
 
 
 def test_the_untouched_one_is_accepted(judged, certificate):
@@ -336,3 +337,13 @@ def test_figures_do_not_depend_on_what_was_judged_before(tree):
 
 def test_first_wins_is_a_total_order_of_the_codes():
     assert sorted(FIRST_WINS) == [1, 2, 3, 4, 5]
+
+
+def test_other_instructions_than_the_certificate_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text alone is not the program: an edited exp is another kernel."""
+    data = (CERTS / "attention-rows.json").read_bytes()
+    texts = {p.name: p.read_bytes() for p in (CERTS.parent / "kernels").glob("*.py")}
+    assert judge_source(parse(data), texts) > 0
+    monkeypatch.setattr(instructions, "digest", lambda: "0" * 64)
+    with pytest.raises(DigestMismatch, match="moaproof/instructions"):
+        judge_source(parse(data), texts)

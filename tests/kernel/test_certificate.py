@@ -20,7 +20,7 @@ from moaproof.term import F, In, Real, Size, canonical
 
 @pytest.fixture(scope="module")
 def data(by_states: Certificate) -> bytes:
-    return dataclasses.replace(by_states, kernels=(Kernel("k.py", "cpu", "float64", "0" * 64),)).to_bytes()
+    return dataclasses.replace(by_states, kernels=(Kernel("k.py", "cpu", "float64", "0" * 64, "2" * 64),)).to_bytes()
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_bytes_read_back_to_the_same_bytes(data: bytes, by_states: Certificate) 
 
 
 def test_the_core_does_not_contain_the_kernels(by_rows: Certificate) -> None:
-    kernel = Kernel("k.py", "cpu", "float64", "1" * 64)
+    kernel = Kernel("k.py", "cpu", "float64", "1" * 64, "2" * 64)
     assert dataclasses.replace(by_rows, kernels=(kernel,)).core_digest() == by_rows.core_digest()
     assert dataclasses.replace(by_rows, name="other").core_digest() != by_rows.core_digest()
 

@@ -13,9 +13,7 @@ TRUSTED = ("moaproof.kernel.checker", "moaproof.reader", "moaproof.trace.table")
 
 def _heavy_after(statement: str) -> list[str]:
     show = f"import sys; print(*sorted(sys.modules.keys() & {set(HEAVY)}))"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{statement}\n{show}"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", f"{statement}\n{show}"], capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 

@@ -66,8 +66,7 @@ def _plants_for_trusted() -> list[Plant]:
 
 def _plants_for_front_door() -> list[Plant]:
     return [
-        Plant(_inside(module), "from moaproof import attention", "moaproof")
-        for module in (*TRUSTED, "rewrite_rules")
+        Plant(_inside(module), "from moaproof import attention", "moaproof") for module in (*TRUSTED, "rewrite_rules")
     ]
 
 

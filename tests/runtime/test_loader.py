@@ -155,7 +155,7 @@ def test_machine_code_is_cached_under_both_digests(
     monkeypatch.setenv("MOAPROOF_CACHE", str(tmp_path / "cache"))
     assert result(light) == 1.0
     (place,) = (tmp_path / "cache").iterdir()
-    assert place.name == f"{light.sha256}-{loader._instructions_digest()[:16]}"
+    assert place.name == f"{light.sha256}-{loader.instructions.digest()[:16]}"
     assert (place / "kernel.py").read_bytes() == light.source
     (machine_code,) = place.rglob("*.nbc")
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
@@ -168,13 +168,24 @@ def test_machine_code_is_cached_under_both_digests(
     assert sum(function.stats.cache_hits.values()) == 1
 
 
+def test_other_instructions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate is about the instructions that it names; an edited exp runs under none."""
+    loader._load.cache_clear()
+    monkeypatch.setattr(loader.instructions, "digest", lambda: "0" * 64)
+    try:
+        with pytest.raises(DigestMismatch, match="moaproof/instructions"):
+            loader.load("attention-rows", "float64")
+    finally:
+        loader._load.cache_clear()
+
+
 def test_other_instructions_have_another_place(
     light: loader.Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numba itself would not notice a changed instruction."""
     monkeypatch.setenv("MOAPROOF_CACHE", str(tmp_path / "cache"))
     first = loader._cached_source(light)
-    monkeypatch.setattr(loader, "_instructions_digest", lambda: "0" * 64)
+    monkeypatch.setattr(loader.instructions, "digest", lambda: "0" * 64)
     assert loader._cached_source(light) != first
 
 
