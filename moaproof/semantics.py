@@ -21,7 +21,7 @@ from .operators import MOA, Context, Index, Value, definition, typeof
 from .term import Term
 
 Scalar = Any
-MAX_CELLS = 1_000_000  # of a fold or a result that is evaluated: these are small tests
+MAX_CELLS = 1_000_000  # the budget of an evaluation whose terms are untrusted
 EMPTY: None = None  # the maximum of nothing, and the state of no keys
 
 
@@ -198,6 +198,13 @@ class Concrete:
     def __init__(self, sizes: Mapping[str, int], inputs: Mapping[str, Sequence[Scalar]]):
         self.sizes, self.inputs = sizes, inputs
         self.cells: dict[tuple[Term, tuple[Scalar, ...]], Scalar] | None = {}
+        self.budget = math.inf  # elements of folds and results that may still be evaluated
+
+    def spend(self, elements: int) -> None:
+        """Count elements against the budget; ``IllFormed`` when it is used up."""
+        self.budget -= max(elements, 0)
+        if self.budget < 0:
+            raise IllFormed("too many elements to evaluate")
 
     def integer(self, value: int) -> int:
         return value
@@ -246,8 +253,7 @@ class Concrete:
                 raise IllFormed(f"index {i} is outside 0..{extent - 1}")
 
     def fold(self, monoid: str, extent: int, guard: Callable[[int], bool], element: Callable[[int], Scalar]) -> Scalar:
-        if extent > MAX_CELLS:
-            raise IllFormed(f"a fold over {extent} elements is too long to evaluate")
+        self.spend(extent)
         total = self.identity(monoid)
         for k in range(extent):
             if guard(k):
@@ -375,7 +381,6 @@ def evaluate(t: Term, algebra: Concrete) -> tuple[tuple[int, ...], list[Scalar]]
     """All elements of a closed term: its shape and its row-major ravel, in an algebra of values."""
     shape = tuple(meaning(s, (), (), (), algebra) for s in typeof(t).shape)
     total = math.prod(shape)
-    if total > MAX_CELLS:
-        raise IllFormed(f"{total} elements are too many to evaluate")
+    algebra.spend(total)
     cells = [meaning(t, _unflatten(x, shape, algebra) if shape else (), (), (), algebra) for x in range(total)]
     return shape, cells

@@ -24,7 +24,7 @@ from typing import Any
 from ..errors import CertificateInvalid, IllFormed, NotCovered, Refuted
 from ..kernel.certificate import Certificate
 from ..kernel.checker import draw_sizes, sizes_of
-from ..semantics import EMPTY, Fields, Scalar, evaluate, meaning
+from ..semantics import EMPTY, MAX_CELLS, Fields, Scalar, evaluate, meaning
 from ..term import Term
 
 ALLOWED = (
@@ -122,6 +122,7 @@ def _case(
 ) -> int:
     algebra = Fields(sizes, {}, seed=rng.randrange(2**32))
     algebra.inputs = {t.data[0]: _random(t, algebra, rng) for t in inputs}
+    algebra.budget = MAX_CELLS
     shape, expected = evaluate(spec, algebra)
     stand = _Stand(algebra, rng)
     out = Cells((len(expected),), once=True)

@@ -135,6 +135,7 @@ class Defined:
                 self._prove(here, Lt(Int(-1), at(a[0])), f"the extent of a {t.op} is not negative")
             case "tiles":
                 s, b, tile = (at(x) for x in a[:3])
+                self._prove(here, Lt(Int(-1), s), "the extent of tiles is not negative")
                 self._prove(here, Lt(ZERO, tile), "a tile is not empty")
                 self._prove(here, Lt(s, Add(Mul(b, tile), ONE)), "the tiles cover the axis")
             case "f":

@@ -17,7 +17,7 @@ from ..semantics import Numbers, meaning
 from ..shapes import normal
 from ..term import TRUE, Term, subterms
 
-RLIMIT = 40_000_000  # Z3 resource units for one question: the same on every machine, unlike a time limit
+RLIMIT = 4_000_000  # Z3 resource units for one question: the same on every machine, unlike a time limit
 
 
 @dataclass

@@ -332,18 +332,15 @@ def test_figures_do_not_depend_on_what_was_judged_before(tree):
     assert after.verdict.steps == alone.verdict.steps
     assert alone.counts["z3"][2] > 0
     assert alone.counts["sympy"][2] > 0
-    assert after.seconds < alone.seconds
 
 
 def test_first_wins_is_a_total_order_of_the_codes():
     assert sorted(FIRST_WINS) == [1, 2, 3, 4, 5]
 
 
-def test_other_instructions_than_the_certificate_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text alone is not the program: an edited exp is another kernel."""
-    data = (CERTS / "attention-rows.json").read_bytes()
-    texts = {p.name: p.read_bytes() for p in (CERTS.parent / "kernels").glob("*.py")}
-    assert judge_source(parse(data), texts) > 0
+def test_other_instructions_than_the_certificate_names(monkeypatch, judged, certificate):
+    """The text alone is not the program: with an edited exp it is another kernel."""
     monkeypatch.setattr(instructions, "digest", lambda: "0" * 64)
-    with pytest.raises(DigestMismatch, match="moaproof/instructions"):
-        judge_source(parse(data), texts)
+    out = judged(certificate)
+    assert out.code == 4
+    assert "moaproof/instructions" in out.error

@@ -55,7 +55,7 @@ def deadline() -> Callable[[float], Any]:
     @contextlib.contextmanager
     def limit(seconds: float) -> Iterator[None]:
         def late(*_: object) -> None:
-            pytest.fail(f"still running after {seconds} s")
+            pytest.fail(f"still running after {seconds} s", pytrace=False)  # what it was at may be too large to print
 
         old = signal.signal(signal.SIGALRM, late)
         signal.setitimer(signal.ITIMER_REAL, seconds)

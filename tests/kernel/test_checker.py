@@ -473,6 +473,17 @@ def test_huge_extents_do_not_hang(extent: Term, restated: Make, deadline: Callab
                 continue
 
 
+@pytest.mark.parametrize("outer", [Fold, Build])
+def test_the_work_of_nested_loops_is_limited_as_a_whole(
+    outer: Callable[..., Term], restated: Make, deadline: Callable[[float], Any]
+) -> None:
+    many = Int(10**6)
+    inner = Fold("add", many, x)
+    spec = Fold("add", many, inner) if outer is Fold else Build(many, inner)
+    with deadline(5), pytest.raises(MoaproofError):
+        run(restated(spec, inputs=(x,)))
+
+
 @pytest.mark.parametrize("denominator", [Fields.P, Fields.Q, 7 * Fields.P])
 def test_constants_that_the_fields_do_not_have(denominator: int, restated: Make) -> None:
     """A program may divide by 1000003.  Mod p such a constant has no value, so nothing is concluded; it is no crash."""

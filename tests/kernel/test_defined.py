@@ -195,6 +195,13 @@ def test_tiles_of_a_negative_extent(defined: Check) -> None:
         defined(Tiles(lost, b, t, Build(tile_extent(lost, t, k), x)), TILES)
 
 
+def test_no_tiles_of_a_negative_extent(defined: Check) -> None:
+    """Not even where there is no tile that could notice."""
+    lost = Sub(n, Int(9))
+    with pytest.raises(Refuted):
+        defined(Tiles(lost, ZERO, ONE, Build(tile_extent(lost, ONE, k), x)), [Lt(n, Int(9))])
+
+
 def test_what_was_seen_under_a_fact_is_not_taken_for_granted_without_it(defined: Check) -> None:
     read = Psi(V, ZERO)
     defined(read, [Lt(ZERO, n)])
