@@ -130,6 +130,7 @@ def _trusted(package: Path) -> str:
     lines += [
         "",
         f"Claim (b) rests on {total} code lines (limit in CI: {LIMIT_B}), and on Z3, SymPy and CPython, named and not counted.",
+        "Second looks can refuse what the kernel accepts and accept nothing by themselves.",
         "Beside the table of claim (a) stands PyTorch's exporter; beside claims (c) and (d) Numba and LLVM.",
     ]
     return "\n".join([*lines, ""])

@@ -22,8 +22,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import CertificateInvalid, IllFormed, NotCovered, Refuted
-from ..kernel.certificate import Certificate
-from ..kernel.checker import draw_sizes, sizes_of
+from ..kernel.certificate import Certificate, sizes_of
+from ..kernel.points import draw_sizes
 from ..semantics import EMPTY, MAX_CELLS, Fields, Scalar, evaluate, meaning
 from ..term import Term
 

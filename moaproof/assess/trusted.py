@@ -20,16 +20,20 @@ KERNEL = tuple(
     for f in ("free", "bits", "reals", "integers", "defined", "step", "certificate", "checker", "claims")
 )
 
+# Of the kernel's files, rules only proposes terms, and the others can only refuse what ours accepts.
+SECOND_LOOKS = ("kernel/rules.py", "kernel/sympy_index.py", "kernel/sympy_ring.py", "kernel/points.py")
+
 # role: (claim, what it does, files)
 ROLES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "language": ("b", "terms, shapes, operators, meaning", ("term.py", "shapes.py", "operators.py", "semantics.py")),
     "kernel": ("b", "judging a step, certificates, named claims", ("errors.py", *KERNEL)),
+    "second looks": ("-", "SymPy as second decider, random points, matching of rules", SECOND_LOOKS),
     "trace table": ("a", "captured operators to Spec", TRACE),
     "reader": ("c", "shipped text to ONF", ("reader",)),
     "instructions": ("d", "exp, rescale and quotient as code", ("instructions",)),
     "loader": ("d", "which bytes may run, and with which arguments", ("runtime",)),
 }
-LIMIT_B = 2500  # code lines of language and kernel together; ``kernel/rules.py`` only proposes terms
+LIMIT_B = 2400  # code lines of language and kernel together
 
 
 def code_lines(source: str) -> int:

@@ -16,8 +16,8 @@ from .. import instructions
 from ..assess.judges import Texts, Verdict, judge_certificate
 from ..codegen.printer import print_kernel
 from ..errors import NotCovered, Unknown
-from ..kernel.certificate import Certificate, Kernel
-from ..kernel.checker import sizes_of, tiling_facts
+from ..kernel.certificate import Certificate, Kernel, sizes_of
+from ..kernel.checker import tiling_facts
 from ..kernel.integers import decide
 from ..term import ONE, ZERO, And, Int, Le, Lt, Not, Size, Term
 from ..trace.capture import capture

@@ -9,14 +9,14 @@ equivalent.  A nested fold of ``max`` over tiles is the fold over the whole rang
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..errors import BackendMissing, JudgesDisagree, MoaproofError
+from ..errors import JudgesDisagree, MoaproofError
 from ..operators import INDEX_SORTED
 from ..shapes import normal, same_index
 from ..term import ONE, TRUE, ZERO, Add, Int, Lt, Mul, Not, Sub, Term, instantiate
 from .free import X, close, conjuncts, new_index
 from .integers import Integers, Tally
+from .sympy_index import sympy_equal
 
 TRUTHS = frozenset({"true", "lt", "and", "not"})
 
@@ -53,30 +53,6 @@ class Deciders:
             self.compared.add((a, b))
         elif not (self.integers.holds(facts, Lt(a, Add(b, ONE))) and self.integers.holds(facts, Lt(b, Add(a, ONE)))):
             raise Different(f"two indices differ: {normal(a)!r:.160} and {normal(b)!r:.160}")
-
-
-def sympy_equal(a: Term, b: Term) -> bool:
-    """Does SymPy expand a - b to 0?  It gets sums and products unevaluated; min and division are opaque symbols."""
-    try:
-        import sympy
-    except ImportError:
-        raise BackendMissing("the check needs sympy: pip install sympy") from None
-    symbols: dict[Term, Any] = {}
-
-    def go(t: Term) -> Any:
-        match t.op:
-            case "int":
-                return sympy.Integer(t.data)
-            case "iadd" | "imul":
-                kind = sympy.Add if t.op == "iadd" else sympy.Mul
-                return kind(go(t.args[0]), go(t.args[1]), evaluate=False)
-        # Min and floor division are opaque, named by our normal form: a whole part may come out of a division.
-        if t.op in ("imin", "idiv") and (n := normal(t)) is not t:
-            return go(n)
-        return symbols.setdefault(t, sympy.Symbol(f"s{len(symbols)}", integer=True))
-
-    difference = sympy.Add(go(a), sympy.Mul(-1, go(b), evaluate=False), evaluate=False)
-    return bool(sympy.expand(difference.doit()) == 0)
 
 
 def same_bits(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:

@@ -141,6 +141,10 @@ def _tuples(data: Any, where: str) -> Any:
     raise CertificateInvalid(f"{where}: a parameter is a {type(data).__name__}")
 
 
+def sizes_of(terms: Sequence[Term]) -> set[str]:
+    return {u.data for u in subterms(*terms) if u.op == "size"}
+
+
 # --- strict reading --------------------------------------------------------------------------------
 
 

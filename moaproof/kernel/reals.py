@@ -23,7 +23,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Protocol
 
-from ..errors import BackendMissing, JudgesDisagree
+from ..errors import JudgesDisagree
 from ..shapes import normal
 from ..term import F, Term, instantiate
 from .bits import Deciders, Different, flatten, in_range, same_bits
@@ -252,7 +252,7 @@ class Own:
             return self.atom(one_over(self.term(a)))
         (((atoms, h), c),) = a.items()
         minus = frozenset((k, -v) for k, v in h)
-        return {(frozenset((_invert(t), n) for t, n in atoms), minus): 1 / c}
+        return {(frozenset((invert(t), n) for t, n in atoms), minus): 1 / c}
 
     def outside(self, a: Poly, x: Term) -> list[tuple[Poly, Poly]]:
         split = []
@@ -269,116 +269,17 @@ class Own:
         return term_from([(c, list(atoms), self.term(dict(h)) if h else None) for (atoms, h), c in a.items()])
 
 
-def _invert(t: Term) -> Term:
+def invert(t: Term) -> Term:
     """1/t; of an inverse, what it inverts."""
     if t.op == "f" and t.data == "div":
         return t.args[1]
     return one_over(t)
 
 
-# --- SymPy's ring: atoms are symbols, exponentials are SymPy's ------------------------------------
-
-
-class BySympy:
-    """The same ring by SymPy: it expands sums and products and collects exponents by its own rules."""
-
-    def __init__(self) -> None:
-        try:
-            import sympy
-        except ImportError:
-            raise BackendMissing("the check needs sympy: pip install sympy") from None
-        self.sympy = sympy
-        self.symbols: dict[Term, Any] = {}
-        self.atoms: dict[Any, Term] = {}
-
-    def const(self, c: Fraction) -> Any:
-        return self.sympy.Rational(c.numerator, c.denominator)
-
-    def atom(self, t: Term) -> Any:
-        if t not in self.symbols:
-            s = self.sympy.Symbol(f"a{len(self.symbols)}", real=True)
-            self.symbols[t], self.atoms[s] = s, t
-        return self.symbols[t]
-
-    def add(self, a: Any, b: Any) -> Any:
-        return self._joined(a + b)
-
-    def mul(self, a: Any, b: Any) -> Any:
-        return self._joined(a * b)
-
-    def _joined(self, a: Any) -> Any:
-        """Expanded, with one exponential in each product: SymPy's expansion leaves e^x * e^y apart."""
-        S, rows = self.sympy, []
-        for row in S.Add.make_args(S.expand(a, power_exp=False)):
-            factors = S.Mul.make_args(row)
-            h = S.Add(*[self._exponent(f) for f in factors if self._exponent(f) is not None])
-            rest = [f for f in factors if self._exponent(f) is None]
-            rows.append(S.Mul(*rest) * S.exp(S.expand(h, power_exp=False)))
-        return S.Add(*rows)
-
-    def _exponent(self, f: Any) -> Any:
-        """h of a factor e^h, which SymPy writes E where h = 1; None of any other factor."""
-        return f.exp if isinstance(f, self.sympy.exp) else self.sympy.Integer(1) if f == self.sympy.E else None
-
-    def exp(self, a: Any) -> Any:
-        return self.sympy.exp(self.sympy.expand(a, power_exp=False))
-
-    def inverse(self, a: Any) -> Any:
-        """Inverses are new symbols, so that SymPy cannot cancel what might be 0; numbers and e^h are not 0."""
-        S = self.sympy
-        if a == 0:
-            return S.Integer(0)
-        if len(S.Add.make_args(a)) > 1:
-            return self.atom(one_over(self.term(a)))
-        out = S.Integer(1)
-        for f in S.Mul.make_args(a):
-            if f.is_Rational or self._exponent(f) is not None:
-                out = out / f
-            else:
-                base, power = f.as_base_exp()
-                out = out * self.atom(_invert(self.atoms[base])) ** power
-        return out
-
-    def outside(self, a: Any, x: Term) -> list[tuple[Any, Any]]:
-        S = self.sympy
-        moved = {s for s, t in self.atoms.items() if mentions_index(t, x)}
-        split = []
-        for row in S.Add.make_args(a) if a != 0 else ():
-            out = inside = S.Integer(1)
-            for f in S.Mul.make_args(row):
-                if (h := self._exponent(f)) is not None:
-                    rows = S.Add.make_args(h)
-                    mine = [r for r in rows if r.free_symbols & moved]
-                    inside *= S.exp(S.Add(*mine))
-                    out *= S.exp(S.Add(*[r for r in rows if not r.free_symbols & moved]))
-                elif f.free_symbols & moved:
-                    inside *= f
-                else:
-                    out *= f
-            split.append((out, inside))
-        return split
-
-    def term(self, a: Any) -> Term:
-        S = self.sympy
-        rows: list[tuple[Fraction, list[tuple[Term, int]], Term | None]] = []
-        for row in S.Add.make_args(a) if a != 0 else ():
-            c, atoms, h = Fraction(1), [], None
-            for f in S.Mul.make_args(row):
-                if f.is_Rational:
-                    c *= Fraction(int(f.p), int(f.q))
-                elif (e := self._exponent(f)) is not None:
-                    if h is not None:
-                        raise Different("SymPy left two exponentials apart")
-                    h = self.term(e)
-                else:
-                    base, power = f.as_base_exp()
-                    atoms.append((self.atoms[base], int(power)))
-            rows.append((c, atoms, h))
-        return term_from(rows)
-
-
 def same_value(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
     """Return if the meanings are equal over the reals, by both rings; else ``Different``."""
+    from .sympy_ring import BySympy
+
     answers = []
     for ring, tally in ((Own(), deciders.normaliser), (BySympy(), deciders.sympy)):
         walk = Values(ring, deciders.integers)

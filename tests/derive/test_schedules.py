@@ -11,7 +11,7 @@ from moaproof.derive.chain import Chain
 from moaproof.derive.schedules.cpu import online, rows
 from moaproof.derive.to_dnf import to_dnf
 from moaproof.errors import MoaproofError, NotCovered, Refuted, RuleDoesNotApply
-from moaproof.kernel.checker import random_inputs
+from moaproof.kernel.points import random_inputs
 from moaproof.reader.onf import is_onf
 from moaproof.semantics import Fields, Numbers, evaluate
 from moaproof.term import Build, F, Fold, In, Lt, Mul, Psi, Size, Term, Var, subterms

@@ -11,7 +11,8 @@ from moaproof.errors import JudgesDisagree, MoaproofError, Refuted
 from moaproof.kernel import reals
 from moaproof.kernel.free import symbolic
 from moaproof.kernel.integers import Integers
-from moaproof.kernel.reals import BySympy, Own, Values
+from moaproof.kernel.reals import Own, Values
+from moaproof.kernel.sympy_ring import BySympy
 from moaproof.term import (
     ONE,
     TRUE,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moaproof.errors import IllFormed, MoaproofError
-from moaproof.kernel.bits import sympy_equal
+from moaproof.kernel.sympy_index import sympy_equal
 from moaproof.semantics import Numbers, meaning
 from moaproof.shapes import gamma, gamma_column, gamma_inverse, normal, polynomial, product, same_index
 from moaproof.term import ONE, ZERO, Add, Div, Int, Min, Mul, Size, Sub, Term

@@ -11,8 +11,9 @@ from moaproof.kernel.bits import Deciders
 from moaproof.kernel.defined import Position
 from moaproof.kernel.free import X, new_index, symbolic
 from moaproof.kernel.integers import Integers
-from moaproof.kernel.reals import BySympy, Own, Ring, Values
+from moaproof.kernel.reals import Own, Ring, Values
 from moaproof.kernel.step import Checker
+from moaproof.kernel.sympy_ring import BySympy
 from moaproof.operators import typeof
 from moaproof.semantics import Numbers, evaluate
 from moaproof.term import (
