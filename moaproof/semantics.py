@@ -11,6 +11,7 @@ maximum of nothing is Empty; a softmax state is Empty or (m, l, o); a quotient o
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import reduce
@@ -188,7 +189,7 @@ def _unflatten(offset: Scalar, shape: Sequence[Scalar], A: Algebra) -> tuple[Sca
 # --- algebras of values --------------------------------------------------------------------------
 
 
-class Concrete:
+class Concrete(ABC):
     """What the algebras of values share: integers are Python's, a fold is a loop, reads are checked.
 
     ``sizes`` maps names to integers; ``inputs`` maps names to flat row-major sequences (a rank-0 input to a
@@ -290,14 +291,14 @@ class Concrete:
     def quotient(self, state: Scalar) -> Scalar:
         return self.rational(Fraction(0)) if state is EMPTY else self.apply("div", (state[2], state[1]))
 
-    def rational(self, value: Fraction) -> Scalar:
-        raise NotImplementedError
+    @abstractmethod
+    def rational(self, value: Fraction) -> Scalar: ...
 
     def cast(self, index: int) -> Scalar:
         return self.rational(Fraction(index))
 
-    def function(self, name: str, args: Sequence[Scalar]) -> Scalar:
-        raise NotImplementedError
+    @abstractmethod
+    def function(self, name: str, args: Sequence[Scalar]) -> Scalar: ...
 
 
 class Numbers(Concrete):

@@ -14,7 +14,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from moaproof.rewrite_rules import document
 
@@ -59,6 +58,7 @@ def _one(root: Path, row: tuple[str, str, str, tuple[str, ...]]) -> Derived:
 def regenerate(root: Path = ROOT, say: Callable[[str], None] = print, jobs: int | None = None) -> None:
     """Write every generated file of the checkout at ``root``; files that are no longer generated are removed."""
     from ..assess.document import certificates_md
+    from ..assess.verify import manifest_of
 
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         derived = []
@@ -67,27 +67,12 @@ def regenerate(root: Path = ROOT, say: Callable[[str], None] = print, jobs: int 
             derived.append(d)
     certs = {f"{d.certificate.name}.json": d.certificate.to_bytes() for d in derived}
     kernels = {file: text for d in derived for file, text in d.texts.items()}
-    kernels["MANIFEST.json"] = canonical(manifest(derived)) + b"\n"
+    kernels["MANIFEST.json"] = canonical(manifest_of(d.certificate for d in derived)) + b"\n"
     _write(root / "certs", certs, ".json")
     _write(root / "kernels", kernels, ".py", ".json")
     (root / "rewrite_rules" / "rulebook.json").write_bytes(canonical(document()) + b"\n")
     document_text = certificates_md(root / "moaproof", [d.verdict for d in derived])
     (root / "CERTIFICATES.md").write_text(document_text, encoding="utf-8")
-
-
-def manifest(derived: list[Derived]) -> dict[str, Any]:
-    """Which kernel file belongs to which certificate: what the loader may run."""
-    rows = {
-        k.file: {
-            "certificate": d.certificate.name,
-            "core": d.certificate.core_digest(),
-            "dtype": k.dtype,
-            "sha256": k.sha256,
-        }
-        for d in derived
-        for k in d.certificate.kernels
-    }
-    return {"schema": "moaproof/manifest/1", "kernels": rows}
 
 
 def _write(folder: Path, files: dict[str, bytes], *suffixes: str) -> None:

@@ -132,16 +132,12 @@ class Values:
             whole = R.const(Fraction(0))
             for out, rest in R.outside(p, x):
                 body = R.term(rest)
-                sum_ = Term("fold", "add", (extent, close(truth(guard), x), close(body, x)))
-                whole = R.add(whole, R.mul(out, self._settled(sum_, t, facts)))
+                emptied = Term("fold", "add", (extent, close(truth(guard), x), close(body, x)))
+                # A sum that has changed is looked at again, until it is its own normal form.
+                settled = R.atom(emptied) if emptied is t else self.value(emptied, facts)
+                whole = R.add(whole, R.mul(out, settled))
             sums.append(whole)
         return tuple(sums)
-
-    def _settled(self, new: Term, old: Term, facts: list[Term]) -> Any:
-        """A sum whose body has changed is looked at again, until it is its own normal form."""
-        if new is old:
-            return self.ring.atom(new)
-        return self.value(new, facts)
 
     def _canonical_fold(self, t: Term, facts: list[Term]) -> Term:
         flat = flatten(t, facts, self.integers)
@@ -155,10 +151,8 @@ class Values:
 
     def _open(self, t: Term, facts: list[Term]) -> tuple[Term, Term, Term, list[Term]]:
         x = X(BOUND + _height(t))
-        if any(mentions_index(u, x) for u in (t, *facts)):
-            raise Different(
-                "an index of a sum is in use outside"
-            )  # heights make this impossible; capture would be unsound
+        if any(mentions_index(u, x) for u in (t, *facts)):  # heights make this impossible; capture would be unsound
+            raise Different("an index of a sum is in use outside")
         guard, element = (instantiate(u, [x]) for u in t.args[1:])
         return x, guard, element, [*facts, *in_range(x, t.args[0]), *conjuncts(guard)]
 
