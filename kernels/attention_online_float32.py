@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b,
 h, m, dv) float32, scale: scalar float32.
 
-core: a7b37c2aa46b345ecb6455f5edd0358c799a37b22ccc94e2a14a8411c61000e0
+core: 191dbc4f309f09554151e2bdbe506e0fef4cc5d4617b5be4b06bcb5cad04eec7
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

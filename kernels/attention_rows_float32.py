@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b, h, m,
 dv) float32, scale: scalar float32.
 
-core: 37ab95f21b6e88b2a4eef3cbfde693a6400c0b8868edd360582d54a339887a20
+core: 7a074217aec7e579f66a79f7228ec99c12b13b45ce0553f79dd9ef4643d2fd9f
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64, scale: scalar float64.
 
-core: 7165c2b8eb8ae38da940c577b05e1dddd2662a51a2af2cc85e4edb1b6145510e
+core: daf83c2b245644bed21f037a3d313d5f8ede8d94d36c47259816708a9b1696d9
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

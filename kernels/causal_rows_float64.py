@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64, scale: scalar float64.
 
-core: 9dbf64c53f56e72b52afc1f15e5991fb8b61df76dbf1dca43419ba8beeaec56b
+core: 238acabe0b670d229178086f073ac66adce7a616b0e51c22ee39c73be3a95680
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, g, m, dk) float32, v: (b,
 g, m, dv) float32, mask: (mb, mh, mn, mm) bool, scale: scalar float32.
 
-core: 80f294737ac5deeeaedf972438263f6f15e25af3c9355b9cd58733d5377047a5
+core: af1776df654b35844d2c07f99986f5346b55328aa94ea8e0163d6ad60c6e950b
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

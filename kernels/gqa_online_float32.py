@@ -2,7 +2,7 @@
 major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, g, m, dk) float32, v: (b, g, m, dv)
 float32, scale: scalar float32.
 
-core: 63fcf8d5b86109efd828ca921ea7faef18fef48045df10f6854f0aa333a2f98c
+core: 2e0d67431dcb5c0f20f06de3a310e26706ff37ffddcebcff5e0251207ec4d86c
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

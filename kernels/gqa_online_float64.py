@@ -2,7 +2,7 @@
 major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64, v: (b, g, m, dv)
 float64, scale: scalar float64.
 
-core: 63fcf8d5b86109efd828ca921ea7faef18fef48045df10f6854f0aa333a2f98c
+core: 2e0d67431dcb5c0f20f06de3a310e26706ff37ffddcebcff5e0251207ec4d86c
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

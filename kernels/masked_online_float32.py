@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b, h, m,
 dv) float32, mask: (mb, mh, mn, mm) bool, scale: scalar float32.
 
-core: 35ee2836dff5e5e07721c4fd858c25e54b86e858810931380240ccb4231c0b2b
+core: f1dd15232bf242a738ebb3d927a3e19b6cd201849cde9a80511e7dbb07ecd30a
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

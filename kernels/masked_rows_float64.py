@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64, mask: (mb, mh, mn, mm) bool, scale: scalar float64.
 
-core: 55db49924283f3cb9ad8012bc6121e8183bdf920b90e04658a7fda54e9d631de
+core: 0cdb71312be98d1fb92bd54a47570be828426877a0f86329ceeead8dbc102afe
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

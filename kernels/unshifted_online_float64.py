@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b,
 h, m, dv) float64, scale: scalar float64.
 
-core: fcabaa8ec722d6383d35b3d673d262b32a779cbcb90f724bcfe92c3b8d8aadff
+core: 8c5536fd3a50b41a69f768d5e2b1b4d5b70fabbcf4db4b8ab4812bc1ab1bc6d0
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

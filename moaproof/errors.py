@@ -1,7 +1,7 @@
 """Every error that a user of moaproof can meet.  Trusted: a refusal is raised here or nowhere.
 
 Each class says in the user's words what went wrong; the message names the place first and the reason after.
-``exit_code`` is what the command line answers (``design``: 1 refuted, 2 input, 3 incomplete, 4 integrity, 5
+``exit_code`` is what the command line answers (1 refuted, 2 input, 3 incomplete, 4 integrity, 5
 disagreement).
 """
 

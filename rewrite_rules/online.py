@@ -161,7 +161,7 @@ RULES = (
     Rule(
         id="softmax-online",
         law="sum_k e^(S-M) / (sum_k e^(S-M)) * W, M = max_k S  ==>  quotient of fold (+) over k of (S(k), 1, W(k))",
-        source="Milakov & Gimelshein 2018; moa-calculus 2.5",
+        source="Milakov & Gimelshein 2018: the online normaliser",
         kind="R",
         schema=lambda: _softmax_row(W),
         generic=lambda: Generic(metas=_row_metas()),
@@ -187,7 +187,7 @@ RULES = (
     Rule(
         id="tile-state",
         law="fold (+) t < n (g) of (S, 1, W)  ==>  (M, sum_t e^(S-M), [c] sum_t e^(S-M) W), M = max_t S",
-        source="the homomorphism of moa-calculus 2.5 on one tile: two passes inside, one merge outside",
+        source="Milakov & Gimelshein 2018, merging: two passes inside a tile, one merge outside",
         kind="R",
         schema=_tile_state,
         samples=((False,), (True,)),
@@ -195,7 +195,7 @@ RULES = (
     ),
     Rule(
         id="skip-tiles",
-        law="fold J < b (g) of X(J)  ==>  fold J < b (h and g) of X(J), X(J) the fold of tile J",
+        law="fold J < b of X(J)  ==>  fold J < b (h(J)) of X(J), X(J) the fold of tile J",
         source="a tile without a visible key is the identity of the monoid",
         when=("T > 0", "n <= b*T", "(b-1)*T < n", owed("a tile that h excludes has no visible key")),
         kind="R",

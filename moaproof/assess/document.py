@@ -28,7 +28,7 @@ Certificates are untrusted input; so are rules, schedules, the printer and the s
 """
 
 ASSUMED = {
-    "compiler": "Numba, LLVM and the linker translate the text as Python and IEEE 754 have it, without contraction",
+    "compiler": "Numba, LLVM and the linker translate the text as Python and IEEE 754 have it, without contraction; reads that Numba could hoist are refused by the reader",
     "exp": "`moaproof.instructions` computes exp within the error that its docstring states (measured, not proved)",
     "table": "the operator table of `moaproof/trace` says what PyTorch's operators mean (tested at every derivation)",
     "python": "CPython runs the checker as its reference says; no proof object protects against a forged process",
@@ -51,11 +51,12 @@ TAIL = """\
 ## Check it yourself
 
 ```
-make check                      # a fresh virtual environment, then moaproof check
+make check                      # makes .venv if there is none, then runs moaproof check
 moaproof check certs/causal-online.json --json
 moaproof explain causal-online --step 72
-moaproof derive examples/attention.py:attention -o out && diff -r out/kernels kernels
-sha256sum kernels/*.py          # the digests stand in the certificates and in kernels/MANIFEST.json
+moaproof derive examples/attention.py:sdpa --name attention-online -o out     # from the root of the checkout
+cmp out/certs/attention-online.json certs/attention-online.json
+sha256sum kernels/*_float*.py   # the digests stand in the certificates and in kernels/MANIFEST.json
 ```
 
 Exit codes: 0 accepted; 1 refuted, with a witness; 2 usage or bytes that are no certificate; 3 incomplete; 4 integrity;
@@ -65,7 +66,8 @@ Exit codes: 0 accepted; 1 refuted, with a witness; 2 usage or bytes that are no 
 
 A step names a law, a path from the root of the term (argument numbers), the digest of the term that it starts from, and
 the class that it expects.  The checker applies it and then judges the two terms, whatever the law is called: the same
-sort and shape, the new term defined in its context, and equal meanings.  The class is computed: *I* (index) and *S*
+sort and shape, the new term defined in its context, and equal meanings.  The class is computed, and one weaker than the
+step expects is refused: *I* (index) and *S*
 (sharing) keep every bit; *R* keeps the value over the reals and changes bits.  `moaproof explain NAME --step K` shows
 the term before and after with the subterm marked, the law with its source, and what Z3, SymPy and the normaliser
 decided, counted as trivial (the same tree on both sides), repeated (answered before) and substantive.
@@ -77,7 +79,10 @@ decided, counted as trivial (the same tree on both sides), repeated (answered be
 - Solver answers carry no independent witness, and there is no second, stand-alone checker yet.
 - Offsets are 64-bit: the launcher checks total sizes at every call; nothing is claimed of 32-bit offsets.
 - The launcher and the loader are tested.  CUDA, gradients, dropout, float masks and other dtypes are not covered.
-- Windowed, biased or capped scores derive (`moaproof derive`) but no kernel of theirs is committed.
+- Windowed or biased scores derive (`moaproof derive`), but no kernel of theirs is committed; capped scores (tanh, clamp)
+  are not covered.
+- Index arithmetic is proved over the integers.  The launcher bounds every size and offset by 2^63, not every
+  intermediate product; `torch.compile` of `attention` is not covered.
 """
 
 
@@ -129,7 +134,7 @@ def _trusted(package: Path) -> str:
     total = sum(n for role, n in sizes.items() if ROLES[role][0] == "b")
     lines += [
         "",
-        f"Claim (b) rests on {total} code lines (limit in CI: {LIMIT_B}), and on Z3, SymPy and CPython, named and not counted.",
+        f"Claim (b) rests on {total} code lines (limit in CI: {LIMIT_B}), and on Z3 and CPython, named and not counted.",
         "Second looks can refuse what the kernel accepts and accept nothing by themselves.",
         "Beside the table of claim (a) stands PyTorch's exporter; beside claims (c) and (d) Numba and LLVM.",
     ]

@@ -29,6 +29,9 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - Python flushes it when it exits
             raise typer.Exit(0) from None
+        except OSError as e:  # a full disk, say: 1 would read as refuted
+            typer.echo(f"moaproof: {e.filename or 'the output'}: {e.strerror or e}", err=True)
+            raise typer.Exit(2) from None
 
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import traceback
@@ -137,12 +138,17 @@ def _load(path: Path, function: str) -> Callable[..., Any]:
     finally:
         sys.path.remove(str(path.resolve().parent))
     found = getattr(module, function, None)
-    if not callable(found):
+    if not inspect.isfunction(found) or found.__name__ == "<lambda>" or inspect.iscoroutinefunction(found):
         there = ", ".join(
-            n for n, f in vars(module).items() if getattr(f, "__module__", "") == spec.name and callable(f)
+            n
+            for n, f in vars(module).items()
+            if inspect.isfunction(f) and f.__module__ == spec.name and n == f.__name__
         )
-        raise CertificateInvalid(f"{path}: it has no function {function}; it has: {there or 'none'}")
-    return found  # type: ignore[no-any-return]
+        what = f"it has no function {function}"
+        if found is not None:
+            what = f"{function} is a {type(found).__name__}, not a plain function written with def"
+        raise CertificateInvalid(f"{path}: {what}; it has: {there or 'none'}")
+    return found
 
 
 def _where(e: BaseException, path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import CertificateInvalid
@@ -63,10 +63,12 @@ def write_all(out: Path, stage: Path, contents: Mapping[str, bytes], force: bool
             placed.append((target, old))
             (stage / f"new{number}").replace(target)
     except BaseException as e:
-        for target, old in reversed(placed):
-            target.unlink(missing_ok=True)
+        for target, old in reversed(placed):  # each by itself: what cannot be undone must not stop the others
+            with suppress(OSError):
+                target.unlink(missing_ok=True)
             if old:
-                old.replace(target)
+                with suppress(OSError):
+                    old.replace(target)
         _remove_empty(folders)
         if isinstance(e, OSError):
             raise CertificateInvalid(
@@ -83,3 +85,5 @@ def refuse_existing(targets: list[Path], force: bool) -> None:
     for t in targets:
         if t.is_dir():
             raise CertificateInvalid(f"{t}: it is a directory; give another -o or --name")
+        if t.parent.exists() and not t.parent.is_dir():
+            raise CertificateInvalid(f"{t.parent}: a file stands where a folder is due; give another -o")

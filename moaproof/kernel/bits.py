@@ -2,8 +2,9 @@
 
 Scalar functions and folds stay free: the same operations, in the same order, on the same data.  Only where the walk
 meets *index* expressions is there something to decide, one polynomial equality each: our normal form and SymPy must
-both say equal; where they do not, Z3 may still prove the equality from the ranges.  Guards that differ must be proved
-equivalent.  A nested fold of ``max`` over tiles is the fold over the whole range (every bit kept on data without NaN).
+answer alike, else the judges disagree; where both say no, Z3 may still prove it from the ranges.  Guards that differ
+must be proved equivalent.  A nested fold of ``max`` over tiles is the fold over the whole range (every bit kept on data
+without NaN).
 """
 
 from __future__ import annotations

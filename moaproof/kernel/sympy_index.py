@@ -1,4 +1,4 @@
-"""Index equality by SymPy: the second of two deciders.  Both must say equal, so nothing rests on this one alone."""
+"""Index equality by SymPy: the second of two deciders.  Both must answer alike, so nothing rests on this one."""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ Why a text that is read is safe, given Def of the term that it reads to (every r
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -196,8 +197,8 @@ def read_kernel(data: bytes, inputs: Sequence[Term], sizes: Sequence[str]) -> Re
         raise CertificateInvalid(f"kernel: not Python: {error}") from None
     try:
         return _Reader(inputs, sizes).module(module)
-    except RecursionError:
-        raise CertificateInvalid("kernel: expressions nest too deeply") from None
+    except (RecursionError, ValueError):  # an integer too long to be shown
+        raise CertificateInvalid("kernel: expressions nest too deeply, or an integer is too long") from None
 
 
 def refuse(node: ast.AST, why: str) -> NoReturn:
@@ -269,6 +270,7 @@ class _Reader:
         self.parameters = ["out", *(t.data[0] for t in inputs), *sizes]
         self.seen = {*self.parameters, *RESERVED}
         self.every: list[Array] = []
+        self.parallel = False  # inside prange
         self.lane: tuple[str, str] | None = None  # the names of the lane's index and of their number
         self.output: list[tuple[Term, int, Term]] = []  # index term, its depth, closed extent
 
@@ -318,6 +320,7 @@ class _Reader:
             return self.row(body, Scope())
         need(len(body) == 1, body[-1], "a statement beside the prange loop")
         w, total = self.header(loop, Scope(), "prange")
+        self.parallel = True
         decoding = [s for s in loop.body if isinstance(s, ast.Assign) and self.decodes(s.value)]
         names, extents = self.cores(loop, decoding, w, total)
         rest = deque(loop.body[len(decoding) :])
@@ -783,7 +786,7 @@ class _Reader:
             case ast.UnaryOp(op=ast.Not(), operand=x):
                 return Not(self.guard(x, scope))
             case ast.Subscript(value=ast.Name(id=name), slice=x) if name in self.inputs:
-                return Flat(self.inputs[name], self.index(x, scope))
+                return self.read(e, name, x, scope)
         refuse(e, f"{ast.unparse(e):.60} is no guard")
 
     def real(self, e: ast.expr, scope: Scope) -> Term:
@@ -792,7 +795,7 @@ class _Reader:
                 return self.name(e, name, scope)
             case ast.Subscript(value=ast.Name(id=name), slice=x):
                 if name in self.inputs:
-                    return Flat(self.inputs[name], self.index(x, scope))
+                    return self.read(e, name, x, scope)
                 return self.cell(e, scope, "value")
             case ast.BinOp(left=x, op=op, right=y) if type(op) in BINARY:
                 return F(BINARY[type(op)], self.real(x, scope), self.real(y, scope))
@@ -816,6 +819,18 @@ class _Reader:
             case ast.Call() if call_of(e, 1) == "real":
                 return Term("cast", None, (self.index(e.args[0], scope),))
         refuse(e, f"{ast.unparse(e):.60} is outside the grammar")
+
+    def read(self, e: ast.expr, name: str, at: ast.expr, scope: Scope) -> Term:
+        """A read of an input.  Inside prange its offset mentions an index, or is in range whatever the sizes are.
+
+        Numba moves a read whose operands do not change out of the loop, also from under a guard, a branch or a loop
+        without iterations: the text would read where the term does not.
+        """
+        array, offset = self.inputs[name], self.index(at, scope)
+        cells = math.prod(x.data if x.op == "int" else 0 for x in array.args)
+        literal = offset.op == "int" and 0 <= offset.data < cells
+        need(not self.parallel or offset.free > 0 or literal, e, "a read that no index moves; Numba hoists it")
+        return Flat(array, offset)
 
     def name(self, e: ast.expr, name: str, scope: Scope) -> Term:
         if name in ("ZERO", "ONE"):

@@ -142,6 +142,15 @@ def _check_tensor(name: str, x: Any) -> None:
         raise NotCovered(f"{where} is on {x.device}; CPU tensors are covered: use {name}.cpu()")
     if x.layout != torch.strided or x.is_quantized:
         raise NotCovered(f"{where} has layout {x.layout}; strided tensors are covered: use {name}.to_dense()")
+    if x.is_nested:
+        raise NotCovered(f"{where} is nested; a plain torch.Tensor is covered")
+    last = x.storage_offset() + 1 + sum((s - 1) * t for s, t in zip(x.shape, x.stride(), strict=True))
+    try:
+        stored = x.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):
+        raise NotCovered(f"{where} is a tensor without memory of its own (vmap, say); a plain one is covered") from None
+    if x.numel() and stored < last * x.element_size():
+        raise NotCovered(f"{where} has less storage than its shape and strides need")
     if torch.is_grad_enabled() and x.requires_grad:
         raise NotCovered(
             f"{where} requires grad and there is no backward yet; call under torch.no_grad(), or pass {name}.detach()"

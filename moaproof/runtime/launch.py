@@ -1,4 +1,4 @@
-"""The launcher: what a certificate assumed is checked at every call.  Trusted beside the loader (claim c).
+"""The launcher: what a certificate assumed is checked at every call.  Trusted beside the loader (claim d).
 
 A kernel is proved for flat row-major arrays of the extents in its certificate, under its hypotheses and tilings,
 with an output that overlaps no input.  ``launch`` evaluates those very terms on the sizes of the call, and refuses
@@ -8,6 +8,7 @@ with ``NotCovered`` what does not satisfy them.  It knows nothing of attention.
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -54,7 +55,27 @@ def launch(kernel: Loaded, out: Array, inputs: Mapping[str, Any], sizes: Mapping
     if out.size == 0:  # nothing is to be written
         return
     with _ONE_AT_A_TIME:
-        kernel.function(out, *arguments, *(int(sizes[s]) for s in kernel.sizes))
+        bits, paint = _painted(out)
+        try:
+            kernel.function(out, *arguments, *(int(sizes[s]) for s in kernel.sizes))
+        except (SystemError, MemoryError):
+            raise NotCovered(
+                f"{c.name}: the kernel could not allocate its scratch; free memory, or take fewer threads"
+            ) from None
+        if (bits == paint).any():
+            raise NotCovered(f"{c.name}: part of the output was not written: a thread could not allocate its scratch")
+
+
+def _painted(out: Array) -> tuple[Array, Any]:
+    """Fill the output with a NaN that nobody computes.
+
+    Numba loses an exception of a worker thread, a failed allocation say: what is still painted was not written.
+    """
+    quiet = 0x7FF8 << 48 if out.itemsize == 8 else 0x7FC0 << 16
+    bits = out.view(f"u{out.itemsize}")
+    paint = bits.dtype.type(quiet | secrets.randbits(20) | 1)
+    bits.fill(paint)
+    return bits, paint
 
 
 def _extents(shape: Sequence[Term], algebra: Numbers) -> list[int]:

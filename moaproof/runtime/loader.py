@@ -1,4 +1,6 @@
-"""The loader: the one way to a compiled kernel.  Trusted beside the reader (claim c): what it runs is what was checked.
+"""The loader: the one way to a compiled kernel.  Trusted beside the launcher (claim d).
+
+What it runs is what was checked.
 
 A kernel runs only if ``kernels/MANIFEST.json`` lists the SHA-256 of its bytes, and the certificate of that name in
 ``certs/`` lists the same one.  The very bytes that were hashed are compiled: no file is read a second time.
@@ -162,9 +164,12 @@ def _enable_cache(function: Any) -> None:
 
 
 def _cached_source(kernel: Loaded) -> Path | None:
-    """A copy of the text beside which Numba keeps machine code; None where there is no folder for it."""
+    """A copy of the text beside which Numba keeps machine code; None where there is no folder for it.
+
+    With NUMBA_CACHE_DIR set Numba would write elsewhere, where others may write: then no cache is used.
+    """
     folder = cache_folder()
-    if folder is None:
+    if folder is None or os.environ.get("NUMBA_CACHE_DIR"):
         return None
     try:
         place = folder / f"{kernel.sha256}-{instructions.digest()[:16]}"

@@ -175,3 +175,28 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
         write_all(tmp_path, stage, {"certs/a.json": b"x"}, force=True)
     assert _content(tmp_path) == {}
     shutil.rmtree(tmp_path / "certs")
+
+
+@pytest.mark.parametrize("folder", ["certs", "kernels"])
+def test_a_file_where_a_folder_is_due_loses_nothing(tmp_path, folder):
+    out = tmp_path / "out"
+    out.mkdir()
+    other = {"certs": "kernels", "kernels": "certs"}[folder]
+    (out / folder).write_text("a file")
+    (out / other).mkdir()
+    kept = out / other / "something"
+    kept.write_text("OLD")
+    done = _run(f"{EXAMPLES}:one_head", "-o", out, "--name", "mine", "--force")
+    assert done.exit_code == 2
+    assert "a file stands where a folder is due" in done.output.replace("\n", "")
+    assert kept.read_text() == "OLD"
+    assert sorted(p.name for p in out.iterdir()) == ["certs", "kernels"]
+
+
+@pytest.mark.parametrize(
+    "text", ["import torch\nf = torch.nn.Linear(3, 4)\n", "f = lambda q: q\n", "async def f(q): return q\n"]
+)
+def test_what_is_no_plain_function_is_refused_by_name(tmp_path, text):
+    done = _run(f"{_file(tmp_path, text)}:f", "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "written with def" in done.output.replace("\n", " ")

@@ -67,7 +67,7 @@ def test_online_keeps_the_value_over_the_reals(derivation: Any, function: str) -
 
 
 def test_online_evaluates_each_score_once(derivation: Any) -> None:
-    """moa-calculus 2.2: n*m score evaluations; ``rows`` takes 3*n*m, the literal DNF n*dv*m*(m+1)^2."""
+    """n*m score evaluations; ``rows`` takes 3*n*m, the literal DNF n*dv*m*(m+1)^2."""
 
     class Counting(Numbers):
         scores = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "moaproof"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -45,9 +46,10 @@ def test_files_that_it_links_exist() -> None:
 
 def test_folders_of_its_table_exist() -> None:
     rows = re.findall(r"^\| `([^|]+)` \|", README, re.MULTILINE)
+    assert rows
     for row in rows:
-        first = row.split("`, `")[0]
-        assert (ROOT / first).exists(), first
+        for name in row.split("`, `"):
+            assert (ROOT / name).exists() or (PACKAGE / name).exists(), name
 
 
 def test_the_signature_is_the_function_s() -> None:
@@ -59,3 +61,17 @@ def test_the_signature_is_the_function_s() -> None:
     assert shown is not None
     parameters = inspect.signature(attention).parameters
     assert re.findall(r"[a-z_]+(?==|,|\))", shown[1].replace("None", "").replace("False", "")) == list(parameters)
+
+
+def test_its_table_is_that_of_the_certificates() -> None:
+    """Name, steps and digest of each row that README shows stand in CERTIFICATES.md."""
+    certified = {}
+    for line in (ROOT / "CERTIFICATES.md").read_text(encoding="utf-8").splitlines():
+        cells = [c.strip() for c in line.strip("|").split("|")]
+        if len(cells) == 11 and cells[0] != "certificate":
+            certified[cells[0]] = cells
+    shown = re.findall(r"^ (\S+-(?:online|rows)) .* (\d+/\d+/\d+)/0 .* ([0-9a-f]{12})$", README, re.MULTILINE)
+    assert len(shown) == 4
+    for name, steps, digest in shown:
+        assert "/".join(certified[name][2:5]) == steps
+        assert certified[name][-1] == f"`{digest}`"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -98,10 +97,8 @@ def test_two_laws_of_one_name_are_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(rule: str, params: tuple[Any, ...]) -> None:
-    start = time.monotonic()
     with pytest.raises(RuleDoesNotApply):
         lookup(rule, params)
-    assert time.monotonic() - start < 1
 
 
 def test_every_sample_is_found() -> None:

@@ -220,6 +220,13 @@ def test_a_tensor_without_memory_is_refused() -> None:
         torch.func.vmap(attention)(Q, K, V)
 
 
+def test_a_tensor_with_less_storage_than_its_shape_is_refused() -> None:
+    short = torch.randn(Q.shape, dtype=torch.float64)
+    short.untyped_storage().resize_(8)
+    with pytest.raises(NotCovered, match="less storage"):
+        attention(short, K, V)
+
+
 def test_a_subclass_is_refused() -> None:
     class Mine(torch.Tensor):
         pass

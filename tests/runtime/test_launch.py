@@ -120,3 +120,34 @@ def test_the_tiling_that_is_checked_is_the_tiling_that_was_assumed() -> None:
 def test_an_empty_output_needs_no_kernel() -> None:
     sizes = {"n": 0, "bq": 0}
     call(sizes, q=np.zeros(0), out=np.zeros(0))
+
+
+@pytest.mark.parametrize("written", [0, 1, 35])
+def test_an_output_that_is_not_all_written_is_refused(written: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker thread of Numba loses its exception: without memory for scratch it returns as if it had worked."""
+
+    def kernel(out: Any, *_: Any) -> None:
+        out[:written] = np.nan  # what a kernel may well compute
+
+    monkeypatch.setattr(launch_module.Loaded, "function", property(lambda self: kernel))
+    with pytest.raises(NotCovered, match="was not written"):
+        call()
+
+
+def test_an_output_that_is_all_written_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kernel(out: Any, *_: Any) -> None:
+        out[:] = np.nan
+
+    out = np.zeros(36)
+    monkeypatch.setattr(launch_module.Loaded, "function", property(lambda self: kernel))
+    call(out=out)
+    assert np.isnan(out).all()
+
+
+def test_a_kernel_without_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kernel(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(launch_module.Loaded, "function", property(lambda self: kernel))
+    with pytest.raises(NotCovered, match="could not allocate"):
+        call()
