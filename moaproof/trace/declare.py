@@ -55,6 +55,10 @@ class Parameter:
     value: Any = None
 
 
+# What begins like a declaration and holds nothing else: to read it as prose would be to guess another shape.
+ATTEMPT: Final = re.compile(r"(bool\s*)?\([^)]*(\)\.?)?")
+
+
 def declared(text: str) -> tuple[str, tuple[Axis, ...]] | None:
     """The kind and axes that a declaration states, or None where the text is prose."""
     found = NOTATION.fullmatch(text.strip().rstrip("."))
@@ -67,10 +71,10 @@ def declared(text: str) -> tuple[str, tuple[Axis, ...]] | None:
 
 
 def _axis(token: str) -> Axis:
-    name, _, product = token.replace(" ", "").partition("=")
+    name, _, product = (part.strip() for part in token.partition("="))
     if not name.removeprefix("#").isidentifier():
         raise NotCovered(f"declaration: {token.strip()!r} is no size; each extent has a name, as in (n, dk)")
-    factors = tuple(int(f) if f.isdigit() else f for f in product.split("*") if f)
+    factors = tuple(int(f) if f.isdigit() else f for f in map(str.strip, product.split("*")) if f)
     return Axis(name.removeprefix("#"), factors, name.startswith("#"))
 
 
@@ -85,6 +89,10 @@ def parameters(fn: Callable[..., Any], fixed: Mapping[str, Any]) -> list[list[Pa
         raise NotCovered(f"{fn.__name__}: fixed names {', '.join(sorted(unknown))}, which is no parameter")
     lines = re.findall(r"^[ \t]*(\w+)[ \t]*:[ \t]*(.+)$", inspect.getdoc(fn) or "", re.MULTILINE)
     stated = {name: found for name, text in lines if name in signature and (found := declared(text))}
+    for name, text in lines:
+        if name in signature and name not in stated and ATTEMPT.fullmatch(text.strip()):
+            why = f"the declaration {name}: {text.strip()!r} is not understood; write '{name}: (n, m)'"
+            raise NotCovered(f"{fn.__name__}: {why}")
     readings = [
         [_one(fn, p, at, fixed, stated, layout) for at, p in enumerate(signature.values())] for layout in LAYOUTS
     ]
