@@ -17,12 +17,10 @@ from ..kernel.bits import Deciders
 from ..kernel.certificate import Step, Tiling
 from ..kernel.checker import apply, tiling_facts
 from ..kernel.step import Checker, locate
-from ..operators import Context, Index, opened
-from ..shapes import normal
-from ..term import Term, Var, instantiate, mentions, up
+from ..operators import Context, opened
+from ..term import Term, Var, mentions, up
 
 Path = tuple[int, ...]
-Chosen = dict[str, tuple[int, Term]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class Chain:
         self.do("psi-build", path, 1, backwards=True, n=(0, extent), X=(1, body), i0=(0, Var(variable)))
 
     @staticmethod
-    def _over(t: Term, variable: int, cut: int = 0) -> Term:
+    def _over(t: Term, variable: int) -> Term:
         """``t`` as a function of one bound variable: that variable becomes a new innermost one."""
 
         def go(u: Term, d: int) -> Term:
@@ -109,7 +107,7 @@ class Chain:
                 return Var(d) if u.data - d == variable else Var(u.data + 1)
             return Term(u.op, u.data, [go(a, d + n) for a, n in zip(u.args, u.binds, strict=True)]) if u.args else u
 
-        return go(t, cut)
+        return go(t, 0)
 
     def find(self, wanted: Callable[[Term, Context], bool], under: Sequence[int] = ()) -> Path | None:
         """The path of the first (outermost, leftmost) subterm that is wanted."""
@@ -163,6 +161,3 @@ def replace_all(whole: Term, value: Term) -> Term:
         return seen[key]
 
     return go(whole, 0)
-
-
-__all__ = ["Chain", "Chosen", "Index", "Line", "Path", "instantiate", "normal", "replace_all"]
