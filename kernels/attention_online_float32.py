@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b,
 h, m, dv) float32, scale: scalar float32.
 
-core: 191dbc4f309f09554151e2bdbe506e0fef4cc5d4617b5be4b06bcb5cad04eec7
+core: 8000358d013b0a30bc7af9de4f965a97ef02e1a0ae959f1a6329e8f00efef1cc
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b, h, m,
 dv) float32, scale: scalar float32.
 
-core: daf83c2b245644bed21f037a3d313d5f8ede8d94d36c47259816708a9b1696d9
+core: ed10244c50c78325fb90e69310bcf704044b1185189210b6f1f048f8b0d1762d
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64, v: (b,
 g, m, dv) float64, scale: scalar float64.
 
-core: 2adcc96865067cf1b9c6a62e0f0341fc17118296c457b2206531847223a2e4e7
+core: 45dffe82bf5b888bb68a129f16d00144f0bda16a08bcc88381f7a8c1fd341bc4
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

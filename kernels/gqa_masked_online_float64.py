@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64, v: (b,
 g, m, dv) float64, mask: (mb, mh, mn, mm) bool, scale: scalar float64.
 
-core: af1776df654b35844d2c07f99986f5346b55328aa94ea8e0163d6ad60c6e950b
+core: 60a37c5a15a4307bed95ba7da020fcfb58319e2075811b211d964c7c6cf3fba5
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

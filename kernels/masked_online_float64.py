@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64, mask: (mb, mh, mn, mm) bool, scale: scalar float64.
 
-core: f1dd15232bf242a738ebb3d927a3e19b6cd201849cde9a80511e7dbb07ecd30a
+core: 90e3f520cd48f424eaee3c87c6bf0cbc2beda527cedaa78e3d94d2ca68600fa2
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (n, dk) float64, k: (m, dk) float64, v: (m, dv) float64,
 mask: (n, m) bool, scale: scalar float64.
 
-core: edac2b5e1ff303f0140b1008c3f05ea0e724a22efc5d4244749299a8b19c5f29
+core: 8909890fe69f5c9c9f943746aa65bd35db1efa7be1daf4ef0df55055b6dec152
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

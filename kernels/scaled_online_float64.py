@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64.
 
-core: b8a8e089993420121e546a47b714cc5a4863015a007ba63a046ad187b72a92e7
+core: eae4d7194c3ebfae76e9477fc8e738710dce7a0a5f1aed55735eb735d46286d4
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b,
 h, m, dv) float64, scale: scalar float64.
 
-core: 8c5536fd3a50b41a69f768d5e2b1b4d5b70fabbcf4db4b8ab4812bc1ab1bc6d0
+core: 4bf27046e087929de7d2581bae517c26a53fa1eab7ed0187d15e78c6cd77217f
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -32,7 +32,7 @@ ASSUMED = {
     "exp": "`moaproof.instructions` computes exp within the error that its docstring states (measured, not proved)",
     "table": "the operator table of `moaproof/trace` says what PyTorch's operators mean (tested at every derivation)",
     "python": "CPython runs the checker as its reference says; no proof object protects against a forged process",
-    "solvers": "Z3's `unsat` is right; there is no witness yet that could be checked without Z3",
+    "solvers": "Z3's `unsat` is right for the integer questions that have no witness",
 }
 
 TAIL = """\
@@ -76,7 +76,7 @@ decided, counted as trivial (the same tree on both sides), repeated (answered be
 
 - Rounding errors: no bound is part of a certificate yet.  The fuzzing tolerance is an error model, not a theorem.
 - Overflow of exp arguments and other real inequalities of softmax are tested, not proved.
-- Solver answers carry no independent witness, and there is no second, stand-alone checker yet.
+- There is no second, stand-alone checker yet.
 - Offsets are 64-bit: the launcher checks total sizes at every call; nothing is claimed of 32-bit offsets.
 - The launcher and the loader are tested.  CUDA, gradients, dropout, float masks and other dtypes are not covered.
 - Windowed or biased scores derive (`moaproof derive`), but no kernel of theirs is committed; capped scores (tanh, clamp)
@@ -95,10 +95,11 @@ def _table(verdicts: Sequence[Verdict]) -> str:
     lines = [
         "## The certificates",
         "",
-        "Steps by class; obligations that Z3, SymPy and our normaliser decided, as substantive + repeated + trivial.",
+        "Steps by class; obligations that Z3, SymPy and our normaliser decided, as substantive + repeated + trivial;",
+        "the distinct integer questions among them that carry a witness, of all.",
         "",
-        "| certificate | claim | I | S | R | Z3 | SymPy | normaliser | kernels | cells replayed | core |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| certificate | claim | I | S | R | Z3 | SymPy | normaliser | witnessed | kernels | cells replayed | core |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for v in verdicts:
         tallies = (f"{t.substantive} + {t.repeated} + {t.trivial}" for t in (v.z3, v.sympy, v.normaliser))
@@ -108,6 +109,7 @@ def _table(verdicts: Sequence[Verdict]) -> str:
             v.claim or "another specification",
             *kinds,
             *tallies,
+            f"{v.questions - len(v.on_word)} of {v.questions}",
             str(len(v.kernels)),
             str(v.points),
             f"`{v.core[:12]}`",
@@ -118,12 +120,21 @@ def _table(verdicts: Sequence[Verdict]) -> str:
     lines += [
         "",
         f"{len(verdicts)} certificates, {steps} steps, all proved; {len(CLAIMS)} named claims.",
+        _without_witness(verdicts),
         f"Every bit of the Spec, evaluated in its order, is kept by {', '.join(bits)}; the others keep the value over the reals.",
         "",
     ]
     for v in verdicts:
         lines += [f"- {v.name}: {d}." for d in v.deviations]
     return "\n".join([*lines, ""])
+
+
+def _without_witness(verdicts: Sequence[Verdict]) -> str:
+    """The integer questions that rest on Z3's word, each named."""
+    left = [f"`{key[:12]}` ({v.name})" for v in verdicts for key in v.on_word]
+    if not left:
+        return "Every integer question carries a witness: none rests on a solver's word."
+    return f"{len(left)} integer questions rest on Z3's word alone: {', '.join(left)}."
 
 
 def _trusted(package: Path) -> str:

@@ -1,4 +1,10 @@
-"""All judges on one certificate: trace (claim a), replay (claim b), source and exact replay (claim c).
+"""All judges on one certificate.
+
+| judge | does |
+|---|---|
+| replay | the Spec from the captured graph (claim a), every step and what the ONF owes (claim b) |
+| source | the shipped texts: read back, safe, replayed exactly (claim c) |
+| standalone | claim (b) again by the second writing of the checker, in a Python of its own without any package |
 
 Nothing here decides anything: it calls the trusted parts in order and gathers what they found.  A verdict exists only
 if every judge that was asked for accepted.
@@ -7,15 +13,19 @@ if every judge that was asked for accepted.
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from moaproof.rewrite_rules import digest as rulebook_digest
 from moaproof.rewrite_rules import lookup
 
 from .. import instructions
-from ..errors import CertificateInvalid, DigestMismatch, MoaproofError
+from ..errors import CertificateInvalid, DigestMismatch, JudgesDisagree, MoaproofError, Refuted, Unknown
 from ..kernel.bits import Deciders
 from ..kernel.certificate import Certificate, parse
 from ..kernel.checker import Report, replay
@@ -29,7 +39,8 @@ from .replay import exact_replay
 Texts = dict[str, bytes]  # kernel file name -> its bytes
 
 JUDGES = ("replay", "source")
-ASSUMPTIONS = ("compiler", "exp", "table", "python", "solvers")  # by name; CERTIFICATES.md says what each is
+ASSUMPTIONS = ("compiler", "exp", "table", "python")  # by name; CERTIFICATES.md says what each is
+STANDALONE = Path(__file__).resolve().parents[1] / "standalone"
 
 
 @dataclass
@@ -46,6 +57,8 @@ class Verdict:
     sympy: Tally
     normaliser: Tally
     steps: list[dict[str, Any]]
+    questions: int = 0  # distinct integer questions that were proved, by all judges
+    on_word: tuple[str, ...] = ()  # those without a witness, by key
     kernels: list[str] = field(default_factory=list)
     points: int = 0  # cells compared by the exact replay of the shipped texts
     deviations: tuple[str, ...] = ()
@@ -57,7 +70,10 @@ class Verdict:
         if "replay" in self.judges:
             what = f"the claim named {self.claim}" if self.claim else "another specification, which has no name"
             bits = "the value over the reals" if self.classes["R"] else "every bit"
-            said.append(f"(b) proved by replay: {what}: the ONF keeps {bits} of the Spec, for all sizes")
+            by = " and standalone" if "standalone" in self.judges else ""
+            said.append(f"(b) proved by replay{by}: {what}: the ONF keeps {bits} of the Spec, for all sizes")
+        elif "standalone" in self.judges:
+            said.append("(b) proved by standalone: the ONF is equal to the Spec over the reals, for all sizes")
         if "source" in self.judges:
             texts = f"{len(self.kernels)} kernel text{'s' * (len(self.kernels) != 1)}"
             said.append(f"(c) proved by source: {texts} read back to the ONF")
@@ -76,6 +92,8 @@ class Verdict:
             "obligations": {"z3": self.z3.row(), "sympy": self.sympy.row(), "normaliser": self.normaliser.row()},
             "columns": ["trivial", "repeated", "substantive"],
             "steps": self.steps,
+            "questions": self.questions,
+            "on_word": list(self.on_word),
             "kernels": self.kernels,
             "cells": self.points,
             "deviations": list(self.deviations),
@@ -83,39 +101,91 @@ class Verdict:
         }
 
 
+@dataclass
+class Findings:
+    """What the judges have found so far, on one certificate and its bytes."""
+
+    certificate: Certificate
+    data: bytes
+    deciders: Deciders
+    report: Report | None = None
+    deviations: tuple[str, ...] = ()
+    cells: int = 0
+
+    def verdict(self, judges: tuple[str, ...]) -> Verdict:
+        """All of it, after every judge that was asked for has accepted."""
+        c, integers = self.certificate, self.deciders.integers
+        idle = set(c.witnesses) - set(integers.proved)
+        if idle and {"replay", "source"} <= set(judges):
+            raise CertificateInvalid(f"witnesses: {len(idle)} of them answer no question that was asked")
+        found = self.report or Report(c.name, c.core_digest(), c.spec.digest)
+        engines = ("z3", "sympy", "normaliser")
+        steps = [{"rule": s.rule, "class": s.kind, **{e: getattr(s, e).row() for e in engines}} for s in found.steps]
+        claim = claim_of(c.spec, c.hypotheses) if self.report else None
+        return Verdict(
+            c.name, claim, found.core, found.spec, judges, found.classes(), found.z3, found.sympy, found.normaliser,
+            steps, len(integers.proved), tuple(sorted(integers.on_word)), [k.file for k in c.kernels], self.cells,
+            self.deviations, assumptions_of(c, judges, bool(integers.on_word)),
+        )  # fmt: skip
+
+
 def judge_certificate(
-    data: bytes,
-    texts: Mapping[str, bytes],
-    judges: tuple[str, ...] = JUDGES,
-    deciders: Deciders | None = None,
-    progress: Callable[[int], None] | None = None,
+    data: bytes, texts: Mapping[str, bytes], judges: tuple[str, ...] = JUDGES, deciders: Deciders | None = None
 ) -> Verdict:
     """Judge a certificate's bytes with the texts of its kernels; raises what the first judge that refuses raises."""
-    c = parse(data)
-    report, deviations = judge_replay(c, deciders, progress) if "replay" in judges else (None, ())
-    cells = judge_source(c, texts) if "source" in judges else 0
-    return verdict_of(c, judges, report, cells, deviations)
+    f = findings(parse(data), data, deciders)
+    for judge in judges:
+        ask(judge, f, texts)
+    return f.verdict(judges)
 
 
-def verdict_of(
-    c: Certificate, judges: tuple[str, ...], report: Report | None, cells: int, deviations: tuple[str, ...]
-) -> Verdict:
-    """What the judges found, gathered; ``report`` is the replay's, if it was asked for."""
-    found = report or Report(c.name, c.core_digest(), c.spec.digest)
-    steps = [
-        {"rule": s.rule, "class": s.kind, "z3": s.z3.row(), "sympy": s.sympy.row(), "normaliser": s.normaliser.row()}
-        for s in found.steps
-    ]
-    claim = claim_of(c.spec, c.hypotheses) if report else None
-    return Verdict(
-        c.name, claim, found.core, found.spec, judges, found.classes(), found.z3, found.sympy, found.normaliser, steps,
-        [k.file for k in c.kernels], cells, deviations, assumptions_of(c, judges),
-    )  # fmt: skip
+def findings(c: Certificate, data: bytes, deciders: Deciders | None = None) -> Findings:
+    """Nothing yet; the witnesses that the certificate carries are given to the decider of integers."""
+    deciders = deciders or Deciders()
+    deciders.integers.witnesses = c.witnesses
+    return Findings(c, data, deciders)
 
 
-def assumptions_of(c: Certificate, judges: tuple[str, ...]) -> tuple[str, ...]:
-    """What a verdict rests on beside what was proved, by name."""
-    named = {"python", "solvers", "table"} if "replay" in judges else {"python", "solvers"}
+def ask(
+    judge: str, f: Findings, texts: Mapping[str, bytes] | None = None, progress: Callable[[int], None] | None = None
+) -> None:
+    """Ask one judge.  Returns if it accepts; ``progress`` is told the number of each step that replay has judged."""
+    match judge:
+        case "replay":
+            f.report, f.deviations = judge_replay(f.certificate, f.deciders, progress)
+        case "source":
+            f.cells = judge_source(f.certificate, texts or {})
+        case "standalone":
+            judge_standalone(f.data, accepted=f.report is not None)
+        case _:
+            raise ValueError(f"{judge} is no judge")
+
+
+def judge_standalone(data: bytes, accepted: bool = False) -> None:
+    """Have the stand-alone checker judge these very bytes; ``accepted`` says that replay has accepted them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "certificate.json"
+        path.write_bytes(data)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(STANDALONE), str(path)], capture_output=True, text=True, check=False
+        )
+    if done.returncode == 0:
+        return
+    lines = (done.stderr.strip() or done.stdout.strip()).replace(f"{path}: ", "").splitlines()
+    why = f"standalone: {lines[0] if lines else 'no answer'}"
+    refusals: dict[int, type[MoaproofError]] = {1: Refuted, 2: CertificateInvalid, 4: DigestMismatch}
+    if done.returncode not in refusals:
+        raise Unknown(why)
+    if accepted:
+        raise JudgesDisagree(f"{why}; replay accepts it")
+    raise refusals[done.returncode](why)
+
+
+def assumptions_of(c: Certificate, judges: tuple[str, ...], on_word: bool) -> tuple[str, ...]:
+    """What a verdict rests on beside what was proved, by name; ``on_word``: a question has no witness."""
+    named = {"python", "table"} if "replay" in judges else {"python"}
+    if on_word:
+        named.add("solvers")
     if "source" in judges:
         named.add("compiler")
         if any(t.op == "f" and t.data == "exp" for t in subterms(c.onf)):
@@ -124,13 +194,13 @@ def assumptions_of(c: Certificate, judges: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def judge_replay(
-    c: Certificate, deciders: Deciders | None = None, progress: Callable[[int], None] | None = None
+    c: Certificate, deciders: Deciders, progress: Callable[[int], None] | None = None
 ) -> tuple[Report, tuple[str, ...]]:
     """The Spec from the captured graph, the laws, then every step; the replay's report and the trace's deviations."""
     deviations = judge_trace(c)
     if c.rulebook != rulebook_digest():
         raise DigestMismatch("rulebook: the certificate was made with other laws; make regen derives it again")
-    return replay(c, lookup, deciders or Deciders(), progress), deviations
+    return replay(c, lookup, deciders, progress), deviations
 
 
 def judge_trace(c: Certificate) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from ..kernel.bits import Deciders
 from ..kernel.certificate import MAX_BYTES, Certificate, parse
 from ..kernel.integers import Integers, Tally
 from ..term import canonical
-from .judges import ASSUMPTIONS, JUDGES, Verdict, judge_replay, judge_source, verdict_of
+from .judges import ASSUMPTIONS, JUDGES, Verdict, ask, findings
 
 SCHEMA: Final = "moaproof/check/1"
 MANIFEST_SCHEMA: Final = "moaproof/manifest/1"
@@ -111,6 +111,8 @@ class Outcome:
             "columns": ["trivial", "repeated", "substantive"],
             "totals": self.totals(),
             "steps": v.steps if v else [],
+            "questions": v.questions if v else 0,
+            "on_word": list(v.on_word) if v else [],
             "planned": len(self.planned),
             "judged": self.judged,
             "kernels": v.kernels if v else [],
@@ -183,23 +185,6 @@ def texts_of(c: Certificate, kernels: Path) -> dict[str, bytes]:
 # --- one certificate, in this process ----------------------------------------------------------------
 
 
-class Answers(dict[Any, Any]):
-    """An engine's answers; one that an earlier certificate needed becomes this one's own when first looked for."""
-
-    def __init__(self, earlier: dict[Any, Any]):
-        super().__init__()
-        self.earlier = earlier
-
-    def __contains__(self, key: object) -> bool:
-        if not super().__contains__(key) and key in self.earlier:
-            super().__setitem__(key, self.earlier[key])  # the length grows, so the caller counts it as substantive
-        return super().__contains__(key)
-
-    def __setitem__(self, key: Any, answer: Any) -> None:
-        super().__setitem__(key, answer)
-        self.earlier[key] = answer
-
-
 class Seen(set[Any]):
     """Equalities that were decided; the first use of one of an earlier certificate counts as substantive here."""
 
@@ -229,7 +214,7 @@ class Known:
 
     def deciders(self) -> Deciders:
         """Fresh tallies over what is known."""
-        found = Deciders(Integers(answers=Answers(self.answers)))
+        found = Deciders(Integers(answers=self.answers))
         found.compared = Seen(self.compared, [found.normaliser, found.sympy])
         return found
 
@@ -266,32 +251,28 @@ def stated(job: Job) -> Outcome:
     return out
 
 
-def _read(job: Job, out: Outcome) -> Certificate:
-    c = parse(read(job.certificate))
+def _read(job: Job, out: Outcome) -> tuple[Certificate, bytes]:
+    data = read(job.certificate)
+    c = parse(data)
     out.name, out.core = c.name, c.core_digest()
     out.planned = [(s.rule, s.kind) for s in c.steps]
     out.kernels = manifest_of([c])["kernels"]
-    return c
+    return c, data
 
 
 def _judge(job: Job, out: Outcome, deciders: Deciders) -> None:
-    c = _read(job, out)
+    c, data = _read(job, out)
 
     def progress(number: int) -> None:
         out.judged = number + 1
 
-    report, cells = None, 0
-    deviations: tuple[str, ...] = ()
-    if "replay" in job.judges:
-        out.judge = "replay"
-        report, deviations = judge_replay(c, deciders, progress)
-        out.accepted.append("replay")
-    if "source" in job.judges:
-        out.judge = "source"
-        cells = judge_source(c, texts_of(c, job.kernels))
-        out.accepted.append("source")
+    f = findings(c, data, deciders)
+    for judge in job.judges:
+        out.judge = judge
+        ask(judge, f, texts_of(c, job.kernels) if judge == "source" else None, progress)
+        out.accepted.append(judge)
     out.judge = ""
-    out.verdict = verdict_of(c, job.judges, report, cells, deviations)
+    out.verdict = f.verdict(job.judges)
     unlisted = sorted(set(out.verdict.assumptions) - set(ASSUMPTIONS))
     if unlisted:
         out.code, out.kind = 3, "Unknown"

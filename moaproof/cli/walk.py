@@ -26,11 +26,8 @@ class Shown:
 
 
 def steps_of(c: Certificate) -> Iterator[Shown]:
-    """Apply each step without judging it.  Raises what applying raises, with the step named."""
-    from moaproof.rewrite_rules import lookup
-
+    """The terms between the steps, as the certificate has them; nothing is judged."""
     from ..errors import MoaproofError
-    from ..kernel.rules import rewrite
     from ..kernel.step import locate
     from ..term import replace_at
 
@@ -38,13 +35,11 @@ def steps_of(c: Certificate) -> Iterator[Shown]:
     for number, s in enumerate(c.steps):
         try:
             old, here = locate(term, s.path, c.hypotheses)
-            chosen = {name: (count, body) for name, count, body in s.choose}
-            new = s.after or rewrite(lookup(s.rule, s.params), old, here.ctx, chosen, s.backwards)
-            after = replace_at(term, s.path, new)
+            after = replace_at(term, s.path, s.after)
         except MoaproofError as e:
             e.args = (f"step {number} ({s.rule}): {e.args[0]}", *e.args[1:])
             raise
-        yield Shown(number, s, term, after, old, new, here)
+        yield Shown(number, s, term, after, old, s.after, here)
         term = after
 
 

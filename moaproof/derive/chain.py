@@ -16,6 +16,7 @@ from ..errors import RuleDoesNotApply
 from ..kernel.bits import Deciders
 from ..kernel.certificate import Step, Tiling
 from ..kernel.checker import apply, tiling_facts
+from ..kernel.rules import rewrite
 from ..kernel.step import Checker, locate
 from ..operators import Context, opened
 from ..term import Term, Var, mentions, up
@@ -63,8 +64,9 @@ class Chain:
     ) -> None:
         """Apply one rule at a path; metavariables that matching cannot find are given by name."""
         chosen = tuple((name, count, body) for name, (count, body) in sorted(choose.items()))
-        kind = rules()[rule].kind
-        step = Step(tuple(path), self.term.digest, kind, rule, params, backwards, chosen)
+        old, here = locate(self.term, path, self.checker.facts)
+        after = rewrite(lookup(rule, params), old, here.ctx, choose, backwards)
+        step = Step(tuple(path), self.term.digest, rules()[rule].kind, rule, after, params, backwards, chosen)
         judged = apply(self.checker, step, self.term, lookup)
         self.term = judged.after
         self.steps.append(step)

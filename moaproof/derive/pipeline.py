@@ -16,9 +16,11 @@ from .. import instructions
 from ..assess.judges import Texts, Verdict, judge_certificate
 from ..codegen.printer import print_kernel
 from ..errors import NotCovered, Unknown
+from ..kernel.bits import Deciders
 from ..kernel.certificate import Certificate, Kernel, sizes_of
 from ..kernel.checker import tiling_facts
-from ..kernel.integers import decide
+from ..kernel.integers import Integers, decide
+from ..kernel.question import question
 from ..term import ONE, ZERO, And, Int, Le, Lt, Not, Size, Term
 from ..trace.capture import capture
 from ..trace.compare import Agreement, agree
@@ -26,6 +28,7 @@ from ..trace.table import spec_of
 from .chain import Chain, Line
 from .schedules.cpu import SCHEDULES
 from .to_dnf import to_dnf
+from .witnesses import witnesses_for
 
 
 @dataclass
@@ -81,7 +84,12 @@ def derive(
         texts[file] = text.encode()
         kernels.append(Kernel(file, "cpu", dtype, hashlib.sha256(texts[file]).hexdigest(), instructions.digest()))
     certificate = replace(certificate, kernels=tuple(kernels))
-    verdict = judge_certificate(certificate.to_bytes(), texts)
+    asked = Deciders()
+    judge_certificate(certificate.to_bytes(), texts, ("replay", "source"), asked)
+    found, _ = witnesses_for(asked.integers.proved.values())  # what has none is counted by the judges
+    certificate = replace(certificate, witnesses=found)
+    again = Deciders(Integers(answers=asked.integers.answers))
+    verdict = judge_certificate(certificate.to_bytes(), texts, deciders=again)
     return Derived(certificate, texts, agreement, verdict, spec.deviations, chain.lines)
 
 
@@ -106,5 +114,5 @@ def witness(chain: Chain, inputs: Sequence[Term]) -> dict[str, int]:
 
 
 def _model(facts: Sequence[Term]) -> dict[str, int] | None:
-    answer, values = decide(facts, Lt(ZERO, Int(0)))
+    answer, values = decide(question(frozenset(facts), Lt(ZERO, Int(0))))
     return values if answer == "sat" else None

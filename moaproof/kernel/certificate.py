@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import CertificateInvalid, DigestMismatch, IllFormed
-from ..term import Size, Term, canonical, dump, load, subterms
+from ..term import MAX_INT, Size, Term, canonical, dump, load, subterms
 
-SCHEMA = "moaproof/certificate/1"
+SCHEMA = "moaproof/certificate/2"
 MAX_BYTES = 4 * 2**20
 MAX_NESTING = 60
 CLASSES = ("I", "S", "R")
@@ -41,16 +41,20 @@ class Tiling:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Apply ``rule`` at ``path``, or restate the subterm as ``after``; ``before`` is the whole term's digest."""
+    """The subterm at ``path`` becomes ``after``, by the law ``rule`` or, if ``restated``, by no law.
+
+    ``before`` is the whole term's digest.
+    """
 
     path: tuple[int, ...]
     before: str
     kind: str
     rule: str
+    after: Term
     params: tuple[Any, ...] = ()
     backwards: bool = False
     choose: tuple[tuple[str, int, Term], ...] = ()  # metavariable, number of arguments, body under that many binders
-    after: Term | None = None  # given: a restatement
+    restated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ class Certificate:
     witness: Mapping[str, int]
     steps: tuple[Step, ...]
     rulebook: str
-    kernels: tuple[Kernel, ...] = field(default=())
+    kernels: tuple[Kernel, ...] = ()
+    witnesses: Mapping[str, Any] = field(default_factory=dict)  # of integer questions, by their keys
 
     def sizes(self) -> tuple[str, ...]:
         """The sizes that the kernels take: as in the inputs' axes, then the others of the ONF, counts before tiles."""
@@ -90,7 +95,7 @@ class Certificate:
         return tuple(s for s in (*ordered, *new) if s in used)
 
     def core(self) -> dict[str, Any]:
-        """The derivation core: everything but the kernels, whose headers name its digest."""
+        """The derivation core, whose digest the kernels' headers name: all but these kernels and the witnesses."""
         roots: list[Term] = []
 
         def root(t: Term) -> int:
@@ -118,13 +123,15 @@ class Certificate:
 
     def to_bytes(self) -> bytes:
         kernels = [{field: getattr(k, field) for field in KERNEL_FIELDS} for k in self.kernels]
-        return canonical({**self.core(), "core": self.core_digest(), "kernels": kernels}) + b"\n"
+        carried = {"core": self.core_digest(), "kernels": kernels, "witnesses": dict(self.witnesses)}
+        return canonical({**self.core(), **carried}) + b"\n"
 
 
 def _step_json(s: Step, root: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {"path": list(s.path), "before": s.before, "class": s.kind, "rule": s.rule}
-    if s.after is not None:
-        return {**row, "after": root(s.after)}
+    start = {"path": list(s.path), "before": s.before, "class": s.kind, "rule": s.rule}
+    row: dict[str, Any] = {**start, "after": root(s.after)}
+    if s.restated:
+        return row
     chosen = [[name, count, root(body)] for name, count, body in s.choose]
     return {**row, "params": _lists(s.params), "backwards": s.backwards, "choose": chosen}
 
@@ -163,7 +170,7 @@ def parse(data: bytes) -> Certificate:
         _shallow(document)
     except (ValueError, RecursionError) as e:
         raise CertificateInvalid(f"not JSON of a certificate: {e}") from None
-    fields = {*CORE_FIELDS, "core", "kernels"}
+    fields = {*CORE_FIELDS, "core", "kernels", "witnesses"}
     d = _object(document, fields, "certificate")
     if d["schema"] != SCHEMA:
         raise CertificateInvalid(f"schema: {d['schema']!r:.60} is not {SCHEMA}")
@@ -187,6 +194,7 @@ def parse(data: bytes) -> Certificate:
         steps=tuple(_step(s, k, root) for k, s in enumerate(_list(d["steps"], "steps", 500))),
         rulebook=_digest(d["rulebook"], "rulebook"),
         kernels=tuple(_kernel(k) for k in _list(d["kernels"], "kernels", 16)),
+        witnesses=_witnesses(d["witnesses"]),
     )
     if len({k.file for k in c.kernels}) != len(c.kernels):
         raise CertificateInvalid("kernels: a file is named twice")
@@ -265,19 +273,34 @@ def _witness(d: Any) -> dict[str, int]:
     return d
 
 
+def _witnesses(d: Any) -> dict[str, Any]:
+    """Trees of lists, strings and integers, by key; ``kernel.witness`` reads them."""
+    if not isinstance(d, dict) or len(d) > 2000:
+        raise CertificateInvalid("witnesses: an object of at most 2000 trees is due")
+    level = [d[_digest(k, "witnesses")] for k in d]
+    if not all(isinstance(tree, list) for tree in level):
+        raise CertificateInvalid("witnesses: a tree is a list")
+    while level:
+        if not all(isinstance(x, str | list) or (type(x) is int and abs(x) <= MAX_INT) for x in level):
+            raise CertificateInvalid("witnesses: lists, strings and integers below 2^53 are due")
+        level = [y for x in level if isinstance(x, list) for y in x]
+    return d
+
+
 def _step(s: Any, number: int, root: Any) -> Step:
     where = f"step {number}"
-    common = {"path", "before", "class", "rule"}
-    restated = isinstance(s, dict) and "after" in s
-    d = _object(s, common | ({"after"} if restated else {"params", "backwards", "choose"}), where)
+    restated = not (isinstance(s, dict) and {"params", "backwards", "choose"} & set(s))
+    law = set() if restated else {"params", "backwards", "choose"}
+    d = _object(s, {"path", "before", "class", "rule", "after"} | law, where)
     path = _list(d["path"], f"{where}: path", 200)
     if not all(type(k) is int and 0 <= k < 20 for k in path):
         raise CertificateInvalid(f"{where}: path: argument numbers are due")
     if d["class"] not in CLASSES:
         raise CertificateInvalid(f"{where}: class: one of {', '.join(CLASSES)} is due")
-    start = (tuple(path), _digest(d["before"], f"{where}: before"), d["class"], _name(d["rule"], f"{where}: rule"))
+    before, rule = _digest(d["before"], f"{where}: before"), _name(d["rule"], f"{where}: rule")
+    start = (tuple(path), before, d["class"], rule, root(d["after"], where))
     if restated:
-        return Step(*start, after=root(d["after"], where))
+        return Step(*start, restated=True)
     if not isinstance(d["backwards"], bool):
         raise CertificateInvalid(f"{where}: backwards: true or false is due")
     chosen: list[tuple[str, int, Term]] = []

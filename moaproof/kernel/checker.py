@@ -48,6 +48,8 @@ class Report:
     z3: Tally = field(default_factory=Tally)
     sympy: Tally = field(default_factory=Tally)
     normaliser: Tally = field(default_factory=Tally)
+    questions: int = 0  # distinct integer questions that were proved
+    on_word: tuple[str, ...] = ()  # those of them that rest on Z3's word alone, by key
 
     def classes(self) -> dict[str, int]:
         return {c: sum(s.kind == c for s in self.steps) for c in "ISR"}
@@ -117,6 +119,7 @@ def replay(
 ) -> Report:
     """Re-check a derivation.  Returns only if everything is proved; the errors name the step."""
     deciders = deciders or Deciders()
+    deciders.integers.witnesses = c.witnesses
     _place("inputs", lambda: _consistent_inputs(c))
     facts: list[Term] = _place("hypotheses", lambda: facts_of(c))
     poor = _place("witness", lambda: vacuous(c, deciders))
@@ -146,7 +149,9 @@ def replay(
         raise DigestMismatch("onf: the chain ends at another term")
     _place("ONF", lambda: checker.check_defined(c.onf))
     _place("random points", lambda: agree_at_points(c))
-    report.z3, report.sympy, report.normaliser = deciders.integers.tally, deciders.sympy, deciders.normaliser
+    integers = deciders.integers
+    report.z3, report.sympy, report.normaliser = integers.tally, deciders.sympy, deciders.normaliser
+    report.questions, report.on_word = len(integers.proved), tuple(sorted(integers.on_word))
     return report
 
 
@@ -161,11 +166,11 @@ def apply(checker: Checker, s: Step, term: Term, rulebook: Rulebook) -> Any:
     if s.before != term.digest:
         raise DigestMismatch("before: the step starts from another term than the chain has reached")
     old, here = locate(term, s.path, checker.facts)
-    if s.after is not None:
-        new = s.after
-    else:
+    new = s.after
+    if not s.restated:
         choose = {name: (count, body) for name, count, body in s.choose}
-        new = rewrite(rulebook(s.rule, s.params), old, here.ctx, choose, s.backwards)
+        if rewrite(rulebook(s.rule, s.params), old, here.ctx, choose, s.backwards) is not new:
+            raise DigestMismatch("after: the law gives another term")
     if new.free > len(here.ctx) or new.fresh or any(u.op in PATTERN_ONLY for u in subterms(new)):
         raise IllFormed("the new term mentions a variable that is not bound there, or is a pattern")
     judged = checker.judge(term, s.path, old, new, here)
@@ -198,7 +203,7 @@ def _consistent_inputs(c: Certificate) -> None:
         listed[t.data[0]] = t
     if set(listed) & sizes_of([c.spec, c.onf]):
         raise CertificateInvalid("inputs: an input and a size have the same name")
-    terms = [c.spec, c.dnf, c.onf, *(s.after for s in c.steps if s.after is not None)]
+    terms = [c.spec, c.dnf, c.onf, *(s.after for s in c.steps)]
     for u in subterms(*terms):
         if u.op == "in" and listed.get(u.data[0]) is not u:
             raise CertificateInvalid(f"inputs: {u.data[0]} is used with another sort or shape, or not listed")

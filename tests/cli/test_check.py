@@ -57,7 +57,7 @@ def _shape(row, keys):
 NONE = type(None)
 CERTIFICATE = {
     "certificate": str, "name": (str, NONE), "verdict": str, "exit": int, "error": (dict, NONE), "claim": (str, NONE),
-    "sentence": (str, NONE), "core": (str, NONE), "spec": (str, NONE), "judges": list, "classes": (dict, NONE),
+    "sentence": (str, NONE), "core": (str, NONE), "spec": (str, NONE), "judges": list, "questions": int, "on_word": list, "classes": (dict, NONE),
     "obligations": dict, "columns": list, "totals": dict, "steps": list, "planned": int, "judged": int,
     "kernels": list, "cells": int, "deviations": list, "assumptions": list,
 }  # fmt: skip
@@ -107,14 +107,14 @@ def test_document_of_what_is_accepted(good):
     assert rows[0]["classes"]["R"] == 0
     assert rows[1]["classes"]["R"] > 0
     assert document["totals"]["proved"] == sum(r["totals"]["proved"] for r in rows) > 0
-    assert document["totals"]["assumed"] == len(document["assumptions"]) == 5
+    assert document["totals"]["assumed"] == len(document["assumptions"]) == 4
 
 
 def test_text_goes_to_stderr_with_json(good):
     done, document, _ = good
     last = done.stderr.strip().splitlines()[-1]
     t = document["totals"]
-    assert last.startswith(f"{t['proved']} proved, 0 refuted, 0 unknown, 5 assumed in ")
+    assert last.startswith(f"{t['proved']} proved, 0 refuted, 0 unknown, 4 assumed in ")
     assert document["certificates"][0]["core"][:12] in done.stderr
     assert "every bit" in document["certificates"][0]["sentence"]
 

@@ -61,7 +61,7 @@ def test_truncated(judged, certificate, part):
     ("change", "code", "place"),
     [
         (lambda d: d | {"remark": "trust me"}, 2, "unknown field 'remark'"),
-        (lambda d: d | {"schema": "moaproof/certificate/2"}, 2, "schema: 'moaproof/certificate/2'"),
+        (lambda d: d | {"schema": "moaproof/certificate/1"}, 2, "schema: 'moaproof/certificate/1'"),
         (lambda d: {k: v for k, v in d.items() if k != "witness"}, 2, "missing witness"),
         (lambda d: d | {"core": "0" * 64}, 4, "core:"),
         (lambda d: d | {"name": "renamed"}, 4, "core:"),

@@ -128,7 +128,7 @@ def restated() -> Callable[..., Certificate]:
 
     def make(spec: Term, onf: Term | None = None, witness: dict[str, int] | None = None, **given: Any) -> Certificate:
         onf = spec if onf is None else onf
-        steps = () if onf is spec else (Step((), spec.digest, "R", "restated", after=onf),)
+        steps = () if onf is spec else (Step((), spec.digest, "R", "restated", onf, restated=True),)
         fields: dict[str, Any] = {
             "name": "test",
             "trace": None,

@@ -113,7 +113,7 @@ def test_each_mutated_step_is_refused(by_states: Certificate, deciders: Deciders
     judge = Checker(facts_of(by_states), deciders)
     term = by_states.spec
     for s in by_states.steps:
-        restated = {"params": (), "choose": (), "rule": "lie", "backwards": False}
+        restated = {"params": (), "choose": (), "rule": "lie", "backwards": False, "restated": True}
         mutants = [
             dataclasses.replace(s, path=(*s.path, 19)),
             dataclasses.replace(s, rule="let" if s.rule != "let" else "gamma"),
@@ -506,4 +506,4 @@ def test_fair_witnesses(by_rows: Certificate, deciders: Deciders) -> None:
 def test_a_rule_that_does_not_exist_is_refused(restated: Make) -> None:
     c = restated(x, inputs=(x,))
     with pytest.raises(RuleDoesNotApply, match="step 0"):
-        run(dataclasses.replace(c, steps=(Step((), x.digest, "I", "none"),)))
+        run(dataclasses.replace(c, steps=(Step((), x.digest, "I", "none", x),)))

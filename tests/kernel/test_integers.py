@@ -13,6 +13,7 @@ from moaproof.errors import IllFormed, JudgesDisagree, Refuted, Unknown
 from moaproof.kernel import integers
 from moaproof.kernel.free import X
 from moaproof.kernel.integers import Integers, decide, lean
+from moaproof.kernel.question import question
 from moaproof.semantics import Numbers, meaning
 from moaproof.term import (
     ONE,
@@ -125,14 +126,14 @@ def test_a_question_beyond_the_limit_is_unknown_and_soon(deadline: Callable[[flo
 
 @pytest.mark.parametrize("answer", ["sat", "unknown", "UNSAT", ""])
 def test_only_unsat_proves(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integers, "decide", lambda facts, goal: (answer, {"n": 0, "m": 0}))
+    monkeypatch.setattr(integers, "decide", lambda q: (answer, {"n": 0, "m": 0}))
     with pytest.raises((Refuted, Unknown)):
         prove([], Lt(n, m))
     assert not Integers().holds([], Lt(n, m))
 
 
 def test_a_witness_that_is_none_is_a_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integers, "decide", lambda facts, goal: ("sat", {"n": 1, "m": 2}))
+    monkeypatch.setattr(integers, "decide", lambda q: ("sat", {"n": 1, "m": 2}))
     with pytest.raises(JudgesDisagree):
         prove([], Lt(n, m))
     with pytest.raises(JudgesDisagree):
@@ -174,7 +175,7 @@ def test_z3_and_the_evaluator_agree(seed: int) -> None:
     goal = rng.choice(
         [Lt(random_index(rng, 2), random_index(rng, 2)), Not(Lt(random_index(rng, 2), random_index(rng, 1)))]
     )
-    answer, witness = decide(facts, goal)
+    answer, witness = decide(question(frozenset(facts), goal))
     points = [
         {"n": a, "m": b, "x0'": c, "x1'": d}
         for a, b in itertools.product(range(3), repeat=2)

@@ -97,7 +97,7 @@ def proposes(new: Term) -> Callable[..., Pair]:
 
 
 def step(old: Term, new: Term, path: tuple[int, ...], deciders: Deciders) -> Term:
-    judged = apply(Checker((), deciders), Step(path, old.digest, "R", "lie"), old, proposes(new))
+    judged = apply(Checker((), deciders), Step(path, old.digest, "R", "lie", new), old, proposes(new))
     after: Term = judged.after
     return after
 
