@@ -5,6 +5,7 @@
 | replay | the Spec from the captured graph (claim a), every step and what the ONF owes (claim b) |
 | source | the shipped texts: read back, safe, replayed exactly (claim c) |
 | standalone | claim (b) again by the second writing of the checker, in a Python of its own without any package |
+| cvc5 | every integer question that the others met, by Z3 and cvc5 both |
 
 Nothing here decides anything: it calls the trusted parts in order and gathers what they found.  A verdict exists only
 if every judge that was asked for accepted.
@@ -28,17 +29,22 @@ from .. import instructions
 from ..errors import CertificateInvalid, DigestMismatch, JudgesDisagree, MoaproofError, Refuted, Unknown
 from ..kernel.bits import Deciders
 from ..kernel.certificate import Certificate, parse
-from ..kernel.checker import Report, replay
+from ..kernel.checker import Report, facts_of, replay
 from ..kernel.claims import claim_of
-from ..kernel.integers import Tally
+from ..kernel.integers import Integers, Tally
+from ..operators import typeof
 from ..reader.reader import read_kernel
+from ..reader.safety import SafetyReport, check_text
 from ..term import subterms
 from ..trace.table import spec_of
+from .ordered import ordered_replay
 from .replay import exact_replay
+from .solvers import Answered, ask_all, demand_unsat
 
 Texts = dict[str, bytes]  # kernel file name -> its bytes
 
-JUDGES = ("replay", "source")
+JUDGES = ("replay", "source", "standalone")  # by default
+OTHERS = ("cvc5",)  # only when asked for
 ASSUMPTIONS = ("compiler", "exp", "table", "python")  # by name; CERTIFICATES.md says what each is
 STANDALONE = Path(__file__).resolve().parents[1] / "standalone"
 
@@ -61,6 +67,8 @@ class Verdict:
     on_word: tuple[str, ...] = ()  # those without a witness, by key
     kernels: list[str] = field(default_factory=list)
     points: int = 0  # cells compared by the exact replay of the shipped texts
+    ordered: int = 0  # cells compared by their ordered replay
+    memory: int = 0  # obligations of memory that their accesses owed
     deviations: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ASSUMPTIONS
 
@@ -74,9 +82,11 @@ class Verdict:
             said.append(f"(b) proved by replay{by}: {what}: the ONF keeps {bits} of the Spec, for all sizes")
         elif "standalone" in self.judges:
             said.append("(b) proved by standalone: the ONF is equal to the Spec over the reals, for all sizes")
+        if "cvc5" in self.judges:
+            said.append(f"{self.questions} integer questions decided by Z3 and cvc5")
         if "source" in self.judges:
             texts = f"{len(self.kernels)} kernel text{'s' * (len(self.kernels) != 1)}"
-            said.append(f"(c) proved by source: {texts} read back to the ONF")
+            said.append(f"(c) proved by source: {texts} read back to the ONF, and safe")
         return "; ".join(said)
 
     def row(self) -> dict[str, Any]:
@@ -96,9 +106,25 @@ class Verdict:
             "on_word": list(self.on_word),
             "kernels": self.kernels,
             "cells": self.points,
+            "ordered": self.ordered,
+            "memory": self.memory,
             "deviations": list(self.deviations),
             "assumptions": list(self.assumptions),
         }
+
+
+@dataclass
+class Sources:
+    """What the source judge found in the texts of a certificate; those that differ in the import line are one."""
+
+    bodies: set[bytes] = field(default_factory=set)
+    safety: list[SafetyReport] = field(default_factory=list)
+    cells: int = 0  # compared by the exact replay
+    ordered: int = 0  # compared by the ordered replay
+
+    def owed(self) -> int:
+        """Obligations of memory that were proved."""
+        return sum(len(s.obligations) for s in self.safety)
 
 
 @dataclass
@@ -110,7 +136,8 @@ class Findings:
     deciders: Deciders
     report: Report | None = None
     deviations: tuple[str, ...] = ()
-    cells: int = 0
+    sources: Sources = field(default_factory=Sources)
+    replies: Answered = field(default_factory=dict)  # of solvers; certificates may share them
 
     def verdict(self, judges: tuple[str, ...]) -> Verdict:
         """All of it, after every judge that was asked for has accepted."""
@@ -124,8 +151,9 @@ class Findings:
         claim = claim_of(c.spec, c.hypotheses) if self.report else None
         return Verdict(
             c.name, claim, found.core, found.spec, judges, found.classes(), found.z3, found.sympy, found.normaliser,
-            steps, len(integers.proved), tuple(sorted(integers.on_word)), [k.file for k in c.kernels], self.cells,
-            self.deviations, assumptions_of(c, judges, bool(integers.on_word)),
+            steps, len(integers.proved), tuple(sorted(integers.on_word)), [k.file for k in c.kernels],
+            self.sources.cells, self.sources.ordered, self.sources.owed(), self.deviations,
+            assumptions_of(c, judges, bool(integers.on_word)),
         )  # fmt: skip
 
 
@@ -154,9 +182,14 @@ def ask(
         case "replay":
             f.report, f.deviations = judge_replay(f.certificate, f.deciders, progress)
         case "source":
-            f.cells = judge_source(f.certificate, texts or {})
+            f.sources = judge_source(f.certificate, texts or {}, f.deciders.integers)
         case "standalone":
             judge_standalone(f.data, accepted=f.report is not None)
+        case "cvc5":
+            if f.report is None:
+                raise CertificateInvalid("judge cvc5: it asks what replay has proved: add --judge replay")
+            questions = list(f.deciders.integers.proved.values())
+            demand_unsat(questions, ask_all(questions, known=f.replies))
         case _:
             raise ValueError(f"{judge} is no judge")
 
@@ -216,10 +249,10 @@ def judge_trace(c: Certificate) -> tuple[str, ...]:
     return spec.deviations
 
 
-def judge_source(c: Certificate, texts: Mapping[str, bytes]) -> int:
-    """Read every shipped text back to the ONF, and replay it exactly; the number of cells compared."""
-    cells = 0
-    replayed: set[bytes] = set()
+def judge_source(c: Certificate, texts: Mapping[str, bytes], integers: Integers) -> Sources:
+    """Every shipped text: read back to the ONF, proved safe, and replayed exactly and in order."""
+    found = Sources()
+    facts, shape = facts_of(c), typeof(c.onf).shape
     for k in c.kernels:
         if k.file not in texts:
             raise CertificateInvalid(f"kernels/{k.file}: the file is missing or cannot be read")
@@ -230,15 +263,17 @@ def judge_source(c: Certificate, texts: Mapping[str, bytes]) -> int:
             raise DigestMismatch(f"kernels/{k.file}: moaproof/instructions is not what the certificate names")
         try:
             reading = read_kernel(data, c.inputs, c.sizes())
+            if reading.term is not c.onf:
+                raise DigestMismatch("it reads back to another ONF than the certificate's")
+            if (reading.core_digest, reading.dtype) != (c.core_digest(), k.dtype):
+                raise DigestMismatch("its header names another derivation or dtype")
+            body = data.partition(b"@njit")[2]  # texts of several dtypes differ in the import line alone
+            if body not in found.bodies:
+                found.bodies.add(body)
+                found.safety.append(check_text(data, c.inputs, c.sizes(), facts, shape, integers))
+                found.cells += exact_replay(data, c)
+                found.ordered += ordered_replay(data, c)
         except MoaproofError as e:
             e.args = (f"kernels/{k.file}: {e.args[0]}", *e.args[1:])
             raise
-        if reading.term is not c.onf:
-            raise DigestMismatch(f"kernels/{k.file}: it reads back to another ONF than the certificate's")
-        if (reading.core_digest, reading.dtype) != (c.core_digest(), k.dtype):
-            raise DigestMismatch(f"kernels/{k.file}: its header names another derivation or dtype")
-        body = data.partition(b"@njit")[2]  # texts of several dtypes differ in the import line alone: one replay is due
-        if body not in replayed:
-            replayed.add(body)
-            cells += exact_replay(data, c)
-    return cells
+    return found

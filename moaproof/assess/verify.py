@@ -29,9 +29,10 @@ from moaproof.rewrite_rules import document as rulebook_document
 from ..errors import CertificateInvalid, DigestMismatch, MoaproofError
 from ..kernel.bits import Deciders
 from ..kernel.certificate import MAX_BYTES, Certificate, parse
-from ..kernel.integers import Integers, Tally
+from ..kernel.integers import Answer, Integers, Tally
 from ..term import canonical
 from .judges import ASSUMPTIONS, JUDGES, Verdict, ask, findings
+from .solvers import Answered, Reply
 
 SCHEMA: Final = "moaproof/check/1"
 MANIFEST_SCHEMA: Final = "moaproof/manifest/1"
@@ -75,6 +76,7 @@ class Outcome:
     counts: Counts = field(default_factory=dict)
     kernels: dict[str, dict[str, str]] = field(default_factory=dict)  # rows of the manifest
     verdict: Verdict | None = None
+    replies: list[Reply] = field(default_factory=list)  # of the judge cvc5, for the record of the run
     seconds: float = 0.0
 
     def word(self) -> str:
@@ -117,6 +119,8 @@ class Outcome:
             "judged": self.judged,
             "kernels": v.kernels if v else [],
             "cells": v.points if v else 0,
+            "ordered": v.ordered if v else 0,
+            "memory": v.memory if v else 0,
             "deviations": list(v.deviations) if v else [],
             "assumptions": list(v.assumptions) if v else [],
         }
@@ -209,7 +213,8 @@ class Seen(set[Any]):
 class Known:
     """What the engines have answered for the certificates of one process so far."""
 
-    answers: dict[Any, Any] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    replies: Answered = field(default_factory=dict)
     compared: set[Any] = field(default_factory=set)
 
     def deciders(self) -> Deciders:
@@ -223,9 +228,10 @@ def judge(job: Job, known: Known | None = None) -> Outcome:
     """Judge one certificate in this process.  An error of ours becomes part of the outcome; any other is a bug."""
     start = time.perf_counter()
     out = Outcome(str(job.certificate))
-    deciders = (known or Known()).deciders()
+    known = known or Known()
+    deciders = known.deciders()
     try:
-        _judge(job, out, deciders)
+        _judge(job, out, deciders, known)
     except MoaproofError as e:
         _fail(out, e)
     except RecursionError:
@@ -233,6 +239,8 @@ def judge(job: Job, known: Known | None = None) -> Outcome:
     if "replay" in job.judges:
         tallies = zip(ENGINES, (deciders.integers.tally, deciders.sympy, deciders.normaliser), strict=True)
         out.counts = {engine: tally.row() for engine, tally in tallies}
+    if "cvc5" in job.judges:
+        out.replies = [r for r in known.replies.values() if r.key in deciders.integers.proved]
     out.seconds = time.perf_counter() - start
     return out
 
@@ -260,13 +268,14 @@ def _read(job: Job, out: Outcome) -> tuple[Certificate, bytes]:
     return c, data
 
 
-def _judge(job: Job, out: Outcome, deciders: Deciders) -> None:
+def _judge(job: Job, out: Outcome, deciders: Deciders, known: Known) -> None:
     c, data = _read(job, out)
 
     def progress(number: int) -> None:
         out.judged = number + 1
 
     f = findings(c, data, deciders)
+    f.replies = known.replies
     for judge in job.judges:
         out.judge = judge
         ask(judge, f, texts_of(c, job.kernels) if judge == "source" else None, progress)

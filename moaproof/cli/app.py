@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MoaproofError
-from . import check, derive, doctor, explain, fuzz, rules
+from . import check, derive, doctor, explain, export, fuzz, rules
 
 
 class Commands(TyperGroup):
@@ -65,5 +65,7 @@ def moaproof(
     """
 
 
-for command in (check.check, derive.derive, explain.explain, rules.rules, doctor.doctor, fuzz.fuzz):
+for command in (
+    check.check, derive.derive, explain.explain, export.export, rules.rules, doctor.doctor, fuzz.fuzz,
+):  # fmt: skip
     app.command()(command)

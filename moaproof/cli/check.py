@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from ..assess.verify import Job, Outcome, Result
 
-JUDGES = ("replay", "source")
+JUDGES = ("replay", "source", "standalone")  # by default
+ALL = (*JUDGES, "cvc5")
 WORDS = ("proved", "refuted", "unknown", "assumed")
 COLUMNS = ("certificate", "claim", "steps\nI/S/R/A", "Z3", "SymPy", "ours", "verdict", "p/r/u/a", "digest")
 LEFT_OUT = ("claim", "verdict")  # on a narrow terminal
@@ -34,7 +35,9 @@ def check(
         typer.Argument(metavar="[CERT]...", help="Paths, or names of committed ones. Default: all that are committed."),
     ] = None,
     judge: Annotated[
-        list[str] | None, typer.Option(help="replay (claim b) or source (claim c); repeatable. Default: both.")
+        list[str] | None,
+        typer.Option(help="replay or standalone (claim b), source (claim c), or cvc5 (Z3 and cvc5 on each integer "
+                          "question); repeatable. Default: the first three."),
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Of the committed ones, only this name; repeatable.")] = None,
     kernels: Annotated[
@@ -45,8 +48,9 @@ def check(
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout; text to stderr.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit file: a test case a step and a judge.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Write the record of the run: tools, limits, times.")] = None,
 ) -> None:  # fmt: skip
-    """Re-check certificates in fresh processes: replay each derivation, read its kernels back, and run them exactly.
+    """Re-check certificates in fresh processes: each derivation by two checkers, its kernels read back and run exactly.
 
     Exit code: 0 only if everything is accepted; over several certificates the first of 5, 4, 1, 2, 3 wins.
     """
@@ -78,14 +82,17 @@ def check(
         _print_json(result)
     if junit:
         _write_junit(result, junit)
+    if run:
+        _write_run(result, run)
     raise typer.Exit(result.code())
 
 
 def _judges(given: list[str] | None) -> tuple[str, ...]:
     for name in given or ():
-        if name not in JUDGES:
-            raise typer.BadParameter(f"{name!r} is no judge; there are {', '.join(JUDGES)}", param_hint="--judge")
-    return tuple(j for j in JUDGES if not given or j in given)
+        if name not in ALL:
+            raise typer.BadParameter(f"{name!r} is no judge; there are {', '.join(ALL)}", param_hint="--judge")
+    wanted = {*(given or JUDGES), *(("replay",) if "cvc5" in (given or ()) else ())}  # whose questions cvc5 is asked
+    return tuple(j for j in ALL if j in wanted)
 
 
 def _work(given: list[str], only: list[str], kernels: Path | None, judges: tuple[str, ...]) -> tuple[list[Job], bool]:
@@ -122,7 +129,7 @@ def _files(result: Result, kernels: Path | None, judges: tuple[str, ...], whole:
         found.append(check_manifest(result.certificates, kernels or folder("kernels"), whole))
     if "replay" in judges:
         found.append(check_rulebook())
-    if whole and judges == JUDGES:
+    if whole and set(JUDGES) <= set(judges):
         found.append(check_assumptions(result.certificates))
     return found
 
@@ -201,6 +208,19 @@ def _print_json(result: Result) -> None:
     import json
 
     typer.echo(json.dumps(result.document(), indent=1, ensure_ascii=False))
+
+
+def _write_run(result: Result, path: Path) -> None:
+    import json
+
+    from ..assess.run import run_record
+    from ..errors import CertificateInvalid
+
+    record = run_record(result, [r for o in result.certificates for r in o.replies])
+    try:
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    except OSError as e:
+        raise CertificateInvalid(f"{path}: the record cannot be written: {e.strerror or e}") from None
 
 
 def _write_junit(result: Result, path: Path) -> None:

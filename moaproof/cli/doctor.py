@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import typer
 
 REQUIRED: Final = ("z3-solver", "sympy", "numpy", "numba", "torch", "hypothesis", "typer", "rich")
-OPTIONAL: Final = ("python-flint",)
+OPTIONAL: Final = ("cvc5", "islpy", "python-flint")
 IMPORTED_AS: Final = {"z3-solver": "z3", "python-flint": "flint"}
 
 

@@ -1,10 +1,16 @@
 """The search for witnesses of integer questions.  Untrusted: ``kernel.witness.closes`` judges each tree.
 
-A question is closed by linear arithmetic over monomials: each monomial of the facts, and of products of facts, is a
-rational unknown of its own.  ``Tableau`` is the general simplex of Dutertre and de Moura (CAV 2006), exact; where no
-point satisfies the rows, one row of it is the sum that a witness lists.  Where a point does satisfy them, products of
-facts that the point breaks are added (``_products``), then a disjunction that it breaks is split, then a cut is made
-where it is no integer.  All limits are counts and all orders are fixed, so every machine finds the same bytes.
+A branch is closed by linear arithmetic over monomials: each monomial is a rational unknown of its own, each fact a row.
+``Tableau`` is the general simplex of Dutertre and de Moura (CAV 2006), exact; where no point satisfies the rows, one
+row of it is the sum that a witness lists.  Where a point does:
+
+1. products of facts that it breaks become rows (Handelman), those first that put a monomial of the facts in place;
+2. a disjunction is split, first one that it breaks;
+3. a cut is made, best one of which a side closes at once: the other side is then a lemma.  Cuts compare what is
+   multiplied by the same (a*c with b*c) or with 0 and 1, round facts to integers, and part fractions.
+
+A branch that does without its assumption takes the place of the split.  There is no clock and no chance in it, and no
+order but that of names, so every machine finds the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +32,8 @@ Monomial = tuple[str, ...]
 Label = tuple[int, ...]  # the facts whose product a row of the tableau is, by their names in the search
 
 BATCH = 6  # products added before the next solution
-PROBE = 12  # products added to see whether one side of a cut closes
+PROBE = 20  # products added to see whether one side of a cut closes
+PAIRED, SHORT = 80, 12  # facts of which products of two are looked at, and their terms
 CUTS = 30  # candidates for one cut
 
 
@@ -36,11 +43,18 @@ class Effort:
 
     products: int  # of facts, added at one node
     cuts: int  # on a path
+    wide: bool = False  # aim at the monomials of products too
     nodes: int = 60  # of the tree, with those that led nowhere
     work: int = 300_000  # entries of tableaus that pivots change
 
 
-EFFORTS = (Effort(products=0, cuts=0), Effort(products=40, cuts=0), Effort(products=40, cuts=6), Effort(120, 10, 200))
+EFFORTS = (
+    Effort(products=0, cuts=0),
+    Effort(products=40, cuts=0),
+    Effort(products=40, cuts=6),
+    Effort(products=40, cuts=6, wide=True),
+    Effort(products=120, cuts=12, nodes=300),
+)
 
 
 def search(question: Question) -> Tree | None:
@@ -181,6 +195,29 @@ class Tableau:
             self.users[z].add(y)
 
 
+class _Near:
+    """The point of a tableau in fixed-point numbers: products are many, and a value that is nearly right will do."""
+
+    BITS = 40
+    ERROR = 2**20
+
+    def __init__(self, tableau: Tableau):
+        self.value: dict[Monomial, int] = {}
+        for m, x in tableau.number.items():
+            v = tableau.value[x]
+            self.value[m] = (v.numerator << self.BITS) // v.denominator
+
+    def of(self, p: Poly) -> int:
+        return sum(c * (self.value[m] if m in self.value else self._product(m)) for m, c in p)
+
+    def _product(self, m: Monomial) -> int:
+        out = 1 << self.BITS
+        for v in m:
+            out = (out * self.value.get((v,), 0)) >> self.BITS
+        self.value[m] = out
+        return out
+
+
 class _TooMuch(Exception):
     """A limit of the search is reached."""
 
@@ -261,46 +298,43 @@ class _Search:
             to.tableau.add(f, (self.names,))
 
     def _close(self, at: _Branch, cuts: int) -> _Node | None:
-        rows = self._sum(at, self.effort.products)
+        tried = at.copy()  # the branches begin without the products that did not help
+        rows = self._sum(tried, self.effort.products)
         if rows is not None:
             return _Node(rows=rows)
         waiting = [k for k in at.pending if k not in at.split]
         if waiting:  # first what the point breaks, and what has few parts
-            k = min(waiting, key=lambda k: (_holds(at.pending[k], at.tableau), len(at.pending[k].parts), k))
-            return self._branch(at, k, None, at.pending[k].parts, (cuts,) * len(at.pending[k].parts))
-        return self._cut(at, cuts) if cuts else None
+            k = min(waiting, key=lambda k: (_holds(at.pending[k], tried.tableau), len(at.pending[k].parts), k))
+            return self._branch(at, k, None, at.pending[k].parts, cuts)
+        return self._cut(at, tried.tableau, cuts) if cuts else None
 
-    def _cut(self, at: _Branch, cuts: int) -> _Node | None:
-        """A cut that the point is on the wrong side of, or between the sides."""
-        open_cuts = []
-        for p in _cuts(at):
-            value = at.tableau.of(p)
-            sides = (p, plus((-1, p), (-1, constant(1))))
-            wrong = [k for k, inside in enumerate((value >= 0, value <= -1)) if inside] or [0, 1]
-            for k in wrong:
-                probe = at.copy()
-                self._assume(sides[k], probe)
-                if self._sum(probe, PROBE) is not None:
-                    return self._branch(at, None, p, sides, (cuts - 1, cuts - 1))
-            if len(wrong) == 2:
-                open_cuts.append((p, sides))
-        for p, sides in open_cuts[:1]:
-            return self._branch(at, None, p, sides, (cuts // 2, cuts // 2))
-        return None
+    def _cut(self, at: _Branch, point: Tableau, cuts: int) -> _Node | None:
+        """A cut with a side that closes at once, first one that the point is on; else one that it is between."""
+        known = set(at.facts.values())
+        candidates = [(p, _negated(p)) for p in _cuts(at, point)]
+        sides = [(p, yes) for p, no in candidates for yes, other in ((p, no), (no, p)) if other not in known]
+        for p, side in sorted(sides, key=lambda row: point.of(row[1]) < 0):
+            probe = at.copy()
+            self._assume(side, probe)
+            if self._sum(probe, PROBE) is not None:
+                return self._branch(at, None, p, (p, _negated(p)), cuts - 1)
+        between = (p for p, no in candidates if point.of(p) < 0 and point.of(no) < 0)
+        middle: Poly | None = next(between, None)
+        return None if middle is None else self._branch(at, None, middle, (middle, _negated(middle)), cuts // 2)
 
     def _branch(
-        self, at: _Branch, split: int | None, cut: Poly | None, parts: tuple[Formula, ...], cuts: tuple[int, ...]
+        self, at: _Branch, split: int | None, cut: Poly | None, parts: tuple[Formula, ...], cuts: int
     ) -> _Node | None:
         """One tree for each part; a kid that does without its assumption is the whole tree."""
         kids = []
-        for part, left in zip(parts, cuts, strict=True):
+        for part in parts:
             kid = at.copy()
             if split is not None:
                 kid.split |= {split}
             self._assume(part, kid)
             more = tuple(k for k in kid.facts if k not in at.facts)
             other = tuple(k for k in kid.pending if k not in at.pending)
-            node = self._close(kid, left)
+            node = self._close(kid, cuts)
             if node is None:
                 return None
             if node.uses().isdisjoint({*more, *other}):
@@ -329,35 +363,39 @@ class _Search:
             at.products |= set(broken)
 
     def _broken(self, at: _Branch) -> list[Label]:
-        """Products of facts that the point breaks; those of few new monomials, few factors and few terms first."""
-        out = []
-        for label in self._products(at):
-            if label not in at.products:
-                p = self._poly(label)
-                if at.tableau.of(p) < 0:
-                    new = sum(m not in at.tableau.number for m, _ in p)
-                    out.append((new, len(label), len(p), label))
-        return [row[-1] for row in sorted(out)]
+        """Products of facts that the point breaks; of few monomials that no fact has, few factors, few terms first."""
+        own = {m for p in at.facts.values() for m, _ in p}
+        near = _Near(at.tableau)
+        aims = set(at.tableau.number) if self.effort.wide else own
+        short = [k for k, p in at.facts.items() if len(p) <= SHORT][:PAIRED]
+        for labels in (self._aimed(at, aims), combinations_with_replacement(short, 2)):
+            new = [(k, self._poly(k)) for k in labels if k not in at.products]
+            found = [(sum(m not in own for m, _ in p), len(k), len(p), k) for k, p in new if near.of(p) < -near.ERROR]
+            if found:
+                return [row[-1] for row in sorted(found)]
+        return []
 
     def _poly(self, label: Label) -> Poly:
         if label not in self.polys:
             self.polys[label] = times(self._poly(label[:-1]), self.polys[label[-1:]])
         return self.polys[label]
 
-    def _products(self, at: _Branch) -> Iterable[Label]:
-        """Products worth a look: all of two facts, and a fact times variables such that a monomial is known."""
-        found = dict.fromkeys(combinations_with_replacement(at.facts, 2))
-        natural = {
-            p[0][0][0]: k for k, p in reversed(at.facts.items()) if len(p) == 1 and p[0][1] == 1 and len(p[0][0]) == 1
-        }
-        known = [m for m in at.tableau.number if len(m) > 2]
+    def _aimed(self, at: _Branch, own: set[Monomial]) -> set[Label]:
+        """Facts times variables that are facts themselves, such that a monomial of the product is one of the facts'."""
+        natural = {p[0][0][0]: k for k, p in at.facts.items() if len(p) == 1 and p[0][1] == 1 == len(p[0][0])}
+        found = set()
         for k, p in at.facts.items():
             for m, _ in p:
-                for target in known:
-                    rest = _over(target, m)
-                    if m and rest and all(v in natural for v in rest):
-                        found[tuple(sorted((k, *(natural[v] for v in rest))))] = None
+                for target in own:
+                    rest = _over(target, m) if m else None
+                    if rest and all(v in natural for v in rest):
+                        found.add(tuple(sorted((k, *(natural[v] for v in rest)))))
         return found
+
+
+def _negated(p: Poly) -> Poly:
+    """p < 0, as what is >= 0."""
+    return plus((-1, p), (-1, constant(1)))
 
 
 def _over(m: Monomial, by: Monomial) -> Monomial | None:
@@ -379,24 +417,30 @@ def _holds(f: Formula, tableau: Tableau) -> bool:
     return tableau.of(f) >= 0
 
 
-def _cuts(at: _Branch) -> list[Poly]:
+def _cuts(at: _Branch, point: Tableau) -> list[Poly]:
     """Polynomials to cut at: facts that integers sharpen, and comparisons of what is multiplied by the same."""
     found: dict[Poly, None] = {}
     for p in at.facts.values():
         content = gcd(*(c for m, c in p if m))
         if content > 1 and p[0][0] == () and p[0][1] % content:
             found[tuple((m, c // content) for m, c in p)] = None  # content * r + c >= 0 says r + c // content >= 0
-    known = sorted({m for p in at.facts.values() for m, _ in p if len(m) > 1}, key=lambda m: (len(m), m))
+    known = sorted({m for p in at.facts.values() for m, _ in p if len(m) > 1})
+    natural = {p[0][0] for p in at.facts.values() if len(p) == 1 and p[0][1] > 0}
+    for v in sorted({v for m in known for v in m} - {v for m in natural for v in m if len(m) == 1}):
+        for c in (0, 1):
+            found[plus((1, (((v,), 1),)), (-1, constant(c)))] = None
+    pairs = set()
     for m, n in combinations(known, 2):
         common = tuple((Counter(m) & Counter(n)).elements())
         a, b = _over(m, common), _over(n, common)
         if common and a and b and min(len(a), len(b)) == 1:
-            difference = plus((1, ((a, 1),)), (-1, ((b, 1),)))
-            for sign in (1, -1):
-                for c in (0, 1):
-                    found[plus((sign, difference), (-1, constant(c)))] = None
-    for v in sorted(m[0] for m in at.tableau.number if len(m) == 1):
-        value = at.tableau.at((v,))
+            pairs.add((len(a + b), a[0][0] != b[0][0], a, b))  # of one kind first: two sizes, two indices
+    for _, _, a, b in sorted(pairs):
+        for sign in (1, -1):
+            for c in (0, 1):
+                found[plus((sign, ((a, 1),)), (-sign, ((b, 1),)), (-1, constant(c)))] = None
+    for v in sorted(m[0] for m in point.number if len(m) == 1):
+        value = point.at((v,))
         if value.denominator > 1:
             found[plus((1, (((v,), 1),)), (-1, constant(-(-value.numerator // value.denominator))))] = None
     return list(found)[:CUTS]

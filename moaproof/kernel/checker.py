@@ -1,8 +1,8 @@
 """The replay judge: a certificate's derivation, re-checked from its bytes.  Trusted.
 
 In order: the hypotheses are satisfiable and the tilings are definitions; the Spec is defined; every step is applied
-and judged; the chain passes through the DNF and ends at the ONF; the ONF is defined as a whole; and the two ends
-agree at random points in finite fields, evaluated as they stand.
+and judged; the chain passes through the DNF and ends at the ONF; the ONF is defined as a whole, and each of its nodes
+has the real inequality that it owes; and the two ends agree at random points in finite fields, evaluated as they stand.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..semantics import Numbers, meaning
 from ..term import ONE, PATTERN_ONLY, ZERO, Int, Le, Lt, Mul, Size, Sub, Term, subterms
 from .bits import Deciders
 from .certificate import Certificate, Step, Tiling, sizes_of
+from .inequalities import Inequalities, check_inequalities
 from .integers import Tally
 from .points import agree_at_points
 from .rules import Pair, rewrite
@@ -48,6 +49,7 @@ class Report:
     z3: Tally = field(default_factory=Tally)
     sympy: Tally = field(default_factory=Tally)
     normaliser: Tally = field(default_factory=Tally)
+    inequalities: Inequalities | None = None  # what the ONF owed
     questions: int = 0  # distinct integer questions that were proved
     on_word: tuple[str, ...] = ()  # those of them that rest on Z3's word alone, by key
 
@@ -148,6 +150,7 @@ def replay(
     if term is not c.onf:
         raise DigestMismatch("onf: the chain ends at another term")
     _place("ONF", lambda: checker.check_defined(c.onf))
+    report.inequalities = _place("ONF", lambda: check_inequalities(c.onf, facts, deciders))
     _place("random points", lambda: agree_at_points(c))
     integers = deciders.integers
     report.z3, report.sympy, report.normaliser = integers.tally, deciders.sympy, deciders.normaliser

@@ -1,7 +1,7 @@
 '''The source reader: the bytes of a kernel to the ONF that they compute, or a refusal with a line number.  Trusted.
 
 It shares no code with the printer, and knows this grammar alone; whatever is outside is refused, never skipped.  Bytes
-are ASCII without ``#``, backslash, tab or carriage return (so no comment, no coding cookie, no escape).
+are ASCII without ``#``, backslash, brace, tab or carriage return (so no comment, coding cookie, escape or f-string).
 
     Module  ::= """docstring, one line of it is 'core: <sha256>'"""
                 from moaproof.instructions.cpu_<dtype> import LOWEST, ONE, ... (the one line of IMPORTS)
@@ -52,8 +52,10 @@ Why a text that is read is safe, given Def of the term that it reads to (every r
 from __future__ import annotations
 
 import ast
+import keyword
 import math
 import re
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,6 +64,7 @@ from typing import Final, NoReturn
 from ..errors import CertificateInvalid
 from ..shapes import gamma, product
 from ..term import (
+    MAX_DEPTH,
     MAX_INT,
     TRUE,
     And,
@@ -107,7 +110,8 @@ IMPORTS: Final = {
     dtype: f"from moaproof.instructions.cpu_{dtype} import {', '.join(NAMES)}" for dtype in ("float64", "float32")
 }
 MAX_BYTES: Final = 1_000_000
-ALPHABET: Final = frozenset(range(32, 127)) - {ord("#"), ord("\\")} | {10}
+MAX_SCRATCH: Final = 500  # arrays; a kernel that is shipped has a dozen
+ALPHABET: Final = frozenset(range(32, 127)) - {ord(c) for c in "#\\{}"} | {10}
 BINARY: Final[dict[type[ast.operator], str]] = {
     ast.Add: "add",
     ast.Sub: "sub",
@@ -162,6 +166,8 @@ class Scope:
     certain: bool = True  # not under a guard of lanes, nor under a branch of a where
 
     def bind(self, name: str, entry: Entry) -> Scope:
+        if self.depth >= MAX_DEPTH:  # no certificate has such a term
+            raise CertificateInvalid(f"kernel: {name} would be more than {MAX_DEPTH} names deep")
         return replace(self, depth=self.depth + 1, names={**self.names, name: entry})
 
     def know(self, name: str, entry: Entry) -> Scope:
@@ -190,15 +196,26 @@ def read_kernel(data: bytes, inputs: Sequence[Term], sizes: Sequence[str]) -> Re
     that is not well-formed.
     """
     if len(data) > MAX_BYTES or not ALPHABET.issuperset(data):
-        raise CertificateInvalid("kernel: not plain ASCII text of at most a megabyte without comments and escapes")
+        raise CertificateInvalid("kernel: not plain ASCII text of at most a megabyte without comments, escapes and braces")
     try:
-        module = ast.parse(data.decode("ascii"))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise CertificateInvalid(f"kernel: not Python: {error}") from None
-    try:
-        return _Reader(inputs, sizes).module(module)
+        return _Reader(inputs, sizes).module(parsed(data.decode("ascii")))
     except (RecursionError, ValueError):  # an integer too long to be shown
         raise CertificateInvalid("kernel: expressions nest too deeply, or an integer is too long") from None
+
+
+def parsed(text: str) -> ast.Module:
+    """The tree of a text that Python compiles without a complaint, whatever warnings the process has switched off.
+
+    A text that parses need not compile: loops may nest too deep for it, or a name may be one that nobody may bind.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            module = ast.parse(text)
+            compile(module, "<kernel>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError, Warning) as error:
+        raise CertificateInvalid(f"kernel: not Python: {error!s:.200}") from None
+    return module
 
 
 def refuse(node: ast.AST, why: str) -> NoReturn:
@@ -303,6 +320,8 @@ class _Reader:
         return Reading(term, dtype, digests[0], function.name)
 
     def signature(self, f: ast.FunctionDef) -> None:
+        taken = [p for p in self.parameters if keyword.iskeyword(p) or p == "__debug__"]
+        need(not taken, f, f"no parameter may be called {', '.join(taken)}")
         line = f'@njit(parallel=True, error_model="numpy")\ndef kernel({", ".join(self.parameters)}):\n    pass'
         due = ast.parse(line).body[0]
         need(len(set(self.parameters)) == len(self.parameters), f, "a parameter's name is used twice")
@@ -462,6 +481,7 @@ class _Reader:
             need(bool(nodes) or self.lane is not None, s, "scratch without extents")
             array = Array(self.target(s), tuple(self.natural(e, scope) for e in nodes), scope.depth, s.lineno)
             self.every.append(array)
+            need(len(self.every) <= MAX_SCRATCH, s, f"more than {MAX_SCRATCH} arrays of scratch")
             scope = replace(scope, scratch={**scope.scratch, array.name: array})
         return scope
 
@@ -476,6 +496,8 @@ class _Reader:
         """How many statements the last ``count`` units are: the reads before a loop over lanes belong to it."""
         k = len(queue)
         for _ in range(count):
+            if k == 0:
+                break
             k -= 1
             if self.lane and over(queue[k], self.lane[1]):
                 while k > 0 and name_of(goal(queue[k - 1])):

@@ -55,7 +55,9 @@ def attention(
 
     A row with no visible key, and every row when m = 0, is 0.  Any other size may be 0 as well.
 
-    Contiguous tensors are passed without a copy; others are packed first.  In float32 the scale is rounded to float32.
+    Contiguous, aligned tensors are passed without a copy; others (transposed, sliced, expanded, lazily negated, at an
+    odd address) are packed first.  q, k, v and the mask may share memory; the result shares none with them.  In float32
+    the scale is rounded to float32.
 
     NaN and infinity.  What stands in a masked key's row of k and v, or above the diagonal, has no influence.  A NaN
     in a query, in a visible key or in ``scale`` times their product makes the whole output row NaN; in a visible
@@ -95,6 +97,11 @@ def prepare(
     enable_gqa: bool = False,
 ) -> Call:
     """Everything that ``attention`` checks by name, and its arguments as a kernel takes them."""
+    if type(torch.empty(0, device="cpu")) is not Tensor:
+        raise NotCovered("attention: a mode is active in which tensors hold no numbers (FakeTensorMode, say); leave it")
+    for option, given in (("is_causal", is_causal), ("enable_gqa", enable_gqa)):
+        if type(given) is not bool:
+            raise NotCovered(f"attention: {option} is a {type(given).__name__}; True or False is covered")
     tensors = {"q": q, "k": k, "v": v}
     for name, x in tensors.items():
         _check_tensor(name, x)
@@ -118,7 +125,7 @@ def prepare(
 
 def run(call: Call, sizes: dict[str, int]) -> Tensor:
     """The kernel's output; ``sizes`` are the call's and those of some tiling."""
-    out = torch.empty(call.shape, dtype=getattr(torch, call.dtype))
+    out = torch.empty(call.shape, dtype=getattr(torch, call.dtype), device="cpu")  # whatever the default device is
     launch(load(call.certificate, call.dtype), _flat(out), call.inputs, sizes)
     return out
 
@@ -190,6 +197,8 @@ def _scale(scale: Any, dk: int, dtype: str) -> Scale:
         scale = 1 / math.sqrt(dk)
     if isinstance(scale, bool) or not isinstance(scale, int | float | np.floating):
         raise NotCovered(f"attention: scale is a {type(scale).__name__}; a number or None is covered")
+    if isinstance(scale, int) and scale.bit_length() > 1024:
+        raise NotCovered(f"attention: scale is an integer of {scale.bit_length()} bits, not finite in {dtype}")
     with np.errstate(over="ignore"):
         rounded: Scale = np.float64(scale) if dtype == "float64" else np.float32(scale)
     if not np.isfinite(rounded):
@@ -241,15 +250,15 @@ def tiles(sizes: dict[str, int], dtype: str) -> dict[str, int]:
 
 
 def _flat(x: Tensor) -> np.ndarray[Any, Any]:
-    """The row-major elements as a flat array: a view of a contiguous tensor, else of a packed copy."""
+    """The row-major elements as a flat array: a view of a contiguous and aligned tensor, else of a packed copy."""
     x = x.detach()
-    plain = x if x.is_contiguous() and not x.is_neg() else _packed(x)
     try:
-        return plain.numpy().reshape(-1)
+        plain = x.is_contiguous() and not x.is_neg() and x.data_ptr() % x.element_size() == 0
+        return (x if plain else _packed(x)).numpy().reshape(-1)
     except RuntimeError as e:  # inside vmap and the like a tensor has no memory of its own
         raise NotCovered(f"attention: a tensor without memory of its own cannot be passed to a kernel ({e})") from None
 
 
 def _packed(x: Tensor) -> Tensor:
-    """A row-major copy, for a tensor that is transposed, sliced, expanded or lazily negated."""
-    return x.resolve_neg().contiguous()
+    """A row-major copy, for a tensor that is transposed, sliced, expanded, lazily negated or at an odd address."""
+    return x.resolve_neg().clone(memory_format=torch.contiguous_format)

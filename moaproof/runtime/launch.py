@@ -1,8 +1,12 @@
 """The launcher: what a certificate assumed is checked at every call.  Trusted beside the loader (claim d).
 
 A kernel is proved for flat row-major arrays of the extents in its certificate, under its hypotheses and tilings,
-with an output that overlaps no input.  ``launch`` evaluates those very terms on the sizes of the call, and refuses
-with ``NotCovered`` what does not satisfy them.  It knows nothing of attention.
+with an output that overlaps no input, and for integers without bound.  ``launch`` evaluates those very terms on the
+sizes of the call, sees that no index leaves 64 bits (``widths``), and refuses with ``NotCovered`` what does not
+satisfy them.  It knows nothing of attention.
+
+It does not see that two addresses are one memory (a file mapped twice), nor what another thread does to an array
+while the kernel runs.
 """
 
 from __future__ import annotations
@@ -11,17 +15,19 @@ import math
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from ..errors import NotCovered
+from ..kernel.certificate import Tiling, sizes_of
 from ..operators import typeof
 from ..semantics import Numbers, meaning
 from ..term import Term
 from .loader import Loaded
-
-LIMIT: Final = 2**63
+from .widths import WORD, exceeds, programme
 
 # A kernel uses all of Numba's threads; and its `workqueue` layer ends the process when two threads enter it at once.
 _ONE_AT_A_TIME = threading.Lock()
@@ -29,35 +35,64 @@ _ONE_AT_A_TIME = threading.Lock()
 Array = np.ndarray[Any, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a kernel's sizes say of its arrays: the extents of the output and of each input."""
+
+    out: tuple[int, ...]
+    inputs: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """All of a certificate that a call is held against; equal for equal certificates, so it is a key of caches."""
+
+    name: str
+    dtype: str
+    onf: Term
+    inputs: tuple[Term, ...]
+    hypotheses: tuple[Term, ...]
+    tilings: tuple[Tiling, ...]
+
+
+def frame_of(kernel: Loaded) -> Frame:
+    c = kernel.certificate
+    return Frame(c.name, kernel.dtype, c.onf, c.inputs, c.hypotheses, c.tilings)
+
+
 def launch(kernel: Loaded, out: Array, inputs: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
     """Run ``kernel``: ``inputs`` by name, flat arrays and (for rank 0) scalars of the kernel's dtype; write ``out``.
 
-    ``sizes`` has a value for every size of the certificate, tiles and counts included.
+    ``sizes`` has a value for every size of the certificate, tiles and counts included.  Inputs may overlap one
+    another, and may be read-only.
     """
     c = kernel.certificate
-    algebra = Numbers(sizes, {})
-    _check_sizes(kernel, sizes, algebra)
-    _check_array(c.name, "out", out, kernel.dtype, _extents(typeof(c.onf).shape, algebra))
+    given = dict(sizes)
+    plan = planned(kernel, given)
+    _check_array(c.name, "out", out, kernel.dtype, plan.out)
+    if not out.flags.writeable:
+        raise NotCovered(f"{c.name}: out is read-only")
     if set(inputs) != {t.data[0] for t in c.inputs}:
         raise NotCovered(f"{c.name}: inputs are {', '.join(str(t.data[0]) for t in c.inputs)}, in any order")
     arguments = []
-    for t in c.inputs:
+    for t, extents in zip(c.inputs, plan.inputs, strict=True):
         name, sort = t.data
         dtype = "bool" if sort == "bool" else kernel.dtype
         value = inputs[name]
         if t.args:
-            _check_array(c.name, name, value, dtype, _extents(t.args, algebra))
-            if np.may_share_memory(out, value):
+            _check_array(c.name, name, value, dtype, extents)
+            if np.may_share_memory(out, value):  # exact for contiguous arrays
                 raise NotCovered(f"{c.name}: out overlaps {name} in memory; an output of its own is due")
         elif type(value) is not np.dtype(dtype).type:
             raise NotCovered(f"{c.name}: {name} is a {type(value).__name__}; a {dtype} scalar is due")
         arguments.append(value)
     if out.size == 0:  # nothing is to be written
         return
+    function = kernel.function
     with _ONE_AT_A_TIME:
         bits, paint = _painted(out)
         try:
-            kernel.function(out, *arguments, *(int(sizes[s]) for s in kernel.sizes))
+            function(out, *arguments, *(given[s] for s in kernel.sizes))
         except (SystemError, MemoryError):
             raise NotCovered(
                 f"{c.name}: the kernel could not allocate its scratch; free memory, or take fewer threads"
@@ -78,32 +113,61 @@ def _painted(out: Array) -> tuple[Array, Any]:
     return bits, paint
 
 
-def _extents(shape: Sequence[Term], algebra: Numbers) -> list[int]:
-    return [meaning(s, (), (), (), algebra) for s in shape]
+def planned(kernel: Loaded, sizes: Mapping[str, int]) -> Plan:
+    """Sizes that the certificate covers and whose indices fit 64 bits: the extents of the arrays.
 
-
-def _check_sizes(kernel: Loaded, sizes: Mapping[str, int], algebra: Numbers) -> None:
-    c = kernel.certificate
-    for name in kernel.sizes:
+    Raises ``NotCovered``.  Answers are kept, so that a call with known sizes costs a look-up.
+    """
+    frame = frame_of(kernel)
+    names = _names(frame)
+    for name in names:
         value = sizes.get(name)
-        if type(value) is not int or not 0 <= value < LIMIT:
-            raise NotCovered(f"{c.name}: size {name} is {value!r}; a natural number below 2**63 is due")
-    for number, hypothesis in enumerate(c.hypotheses):
+        if type(value) is not int or not 0 <= value < WORD:
+            long = isinstance(value, int) and abs(value) >= WORD
+            shown = "beyond 2**63" if long else repr(value)
+            raise NotCovered(f"{frame.name}: size {name} is {shown:.60}; a natural number below 2**63 is due")
+    return _planned(frame, tuple(sizes[name] for name in names))
+
+
+@lru_cache(maxsize=256)
+def _names(frame: Frame) -> tuple[str, ...]:
+    """Every size that a term or a tiling names."""
+    of_terms = sizes_of([frame.onf, *frame.inputs, *frame.hypotheses])
+    return tuple(sorted(of_terms.union(*((t.extent, t.tile, t.count) for t in frame.tilings))))
+
+
+@lru_cache(maxsize=4096)
+def _planned(frame: Frame, values: tuple[int, ...]) -> Plan:
+    """The plan for natural numbers in the order of ``_names``."""
+    sizes = dict(zip(_names(frame), values, strict=True))
+    algebra = Numbers(sizes, {})
+    _check_sizes(frame, sizes, algebra)
+    shapes = [typeof(frame.onf).shape, *(t.args for t in frame.inputs)]
+    out, *inputs = [tuple(meaning(s, (), (), (), algebra) for s in shape) for shape in shapes]
+    for name, extents in zip(("out", *(t.data[0] for t in frame.inputs)), (out, *inputs), strict=True):
+        if math.prod(max(1, e) for e in extents) >= WORD:
+            raise NotCovered(f"{frame.name}: {name} of shape {extents} has offsets beyond 2**63")
+    far = exceeds(programme(frame.onf), sizes, frame.dtype)
+    if far is not None:
+        raise NotCovered(f"{frame.name}: at these sizes {far}")
+    return Plan(out, tuple(inputs))
+
+
+def _check_sizes(frame: Frame, sizes: Mapping[str, int], algebra: Numbers) -> None:
+    for number, hypothesis in enumerate(frame.hypotheses):
         if not meaning(hypothesis, (), (), (), algebra):
             raise NotCovered(
-                f"{c.name}: hypothesis {number} of the certificate does not hold for these sizes: {dict(sizes)}"
+                f"{frame.name}: hypothesis {number} of the certificate does not hold for these sizes: {dict(sizes)}"
             )
-    for t in c.tilings:
+    for t in frame.tilings:
         extent, tile, count = sizes[t.extent], sizes[t.tile], sizes[t.count]
         if tile < 1 or count * tile < extent or count * tile >= extent + tile:
-            raise NotCovered(f"{c.name}: {count} tiles of {tile} do not cover {t.extent} = {extent} and no more")
+            raise NotCovered(f"{frame.name}: {count} tiles of {tile} do not cover {t.extent} = {extent} and no more")
 
 
 def _check_array(where: str, name: str, x: Any, dtype: str, extents: Sequence[int]) -> None:
-    """A flat, contiguous, aligned array of that dtype and as many cells as the extents say, all offsets below 2**63."""
-    if math.prod(max(1, e) for e in extents) >= LIMIT:
-        raise NotCovered(f"{where}: {name} of shape {tuple(extents)} has offsets beyond 2**63")
-    if not isinstance(x, np.ndarray) or x.ndim != 1 or not (x.flags.c_contiguous and x.flags.aligned):
+    """A flat, contiguous, aligned array of that dtype and byte order, with as many cells as the extents say."""
+    if type(x) is not np.ndarray or x.ndim != 1 or not (x.flags.c_contiguous and x.flags.aligned):
         raise NotCovered(f"{where}: {name} must be a flat, contiguous, aligned array")
     if x.dtype != np.dtype(dtype):  # byte order included
         raise NotCovered(f"{where}: {name} is {x.dtype}; {dtype} is due")

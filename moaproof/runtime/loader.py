@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import string
 import sys
 import tempfile
 import threading
@@ -31,8 +32,12 @@ from typing import Any, Final
 from .. import instructions
 from ..errors import CertificateInvalid, DigestMismatch, NotCovered
 from ..kernel.certificate import Certificate, parse
+from ..term import canonical
 
 MANIFEST_SCHEMA: Final = "moaproof/manifest/1"
+MAX_NAME: Final = 60
+NAME_LETTERS: Final = frozenset(string.ascii_letters + string.digits + "-_")
+MAX_FILE: Final = 2**23  # bytes of a certificate, a manifest or a kernel
 REMEDY: Final = "reinstall moaproof, or run `make regen` and `moaproof check` in a checkout"
 
 _LOCK = threading.RLock()
@@ -66,9 +71,12 @@ def package_folder(name: str) -> Path:
 def load(name: str, dtype: str, certs: Path | None = None, kernels: Path | None = None) -> Loaded:
     """The kernel of certificate ``name`` for ``dtype`` (float64 or float32).
 
-    Raises ``NotCovered`` if the certificate has no such kernel, ``CertificateInvalid`` for a file that is missing or
-    is not what it should be, and ``DigestMismatch`` where manifest, certificate and kernel do not agree.
+    Raises ``NotCovered`` for what is no name, or if the certificate has no such kernel, ``CertificateInvalid`` for a
+    file that is missing or is not what it should be, and ``DigestMismatch`` where manifest, certificate and kernel do
+    not agree.
     """
+    if len(name) > MAX_NAME or not NAME_LETTERS.issuperset(name):
+        raise NotCovered(f"{name!r:.60} is no name of a certificate: letters, digits, - and _ are due")
     with _LOCK:
         return _load(name, dtype, certs or package_folder("certs"), kernels or package_folder("kernels"))
 
@@ -112,21 +120,29 @@ def _first_difference(row: Any, due: dict[str, str]) -> str:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
+    data = _read(path)
     try:
-        document = json.loads(_read(path))
-    except ValueError as e:
+        document = json.loads(data)
+        plain = canonical(document) == data.removesuffix(b"\n")
+    except (ValueError, RecursionError) as e:
         raise CertificateInvalid(f"kernels/MANIFEST.json: not JSON ({e}); {REMEDY}") from None
     rows = document.get("kernels") if isinstance(document, dict) else None
-    if not isinstance(rows, dict) or document.get("schema") != MANIFEST_SCHEMA or len(document) != 2:
-        raise CertificateInvalid(f"kernels/MANIFEST.json: schema {MANIFEST_SCHEMA} with kernels is due; {REMEDY}")
+    if not isinstance(rows, dict) or document.get("schema") != MANIFEST_SCHEMA or len(document) != 2 or not plain:
+        raise CertificateInvalid(
+            f"kernels/MANIFEST.json: schema {MANIFEST_SCHEMA} with kernels, in canonical JSON, is due; {REMEDY}"
+        )
     return rows
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE + 1)
     except OSError as e:
         raise CertificateInvalid(f"{path}: cannot be read ({e.strerror or e}); {REMEDY}") from None
+    if len(data) > MAX_FILE:
+        raise CertificateInvalid(f"{path}: cannot be read (more than {MAX_FILE} bytes); {REMEDY}")
+    return data
 
 
 # --- compiling -------------------------------------------------------------------------------------
@@ -144,6 +160,10 @@ def _compiled(kernel: Loaded) -> Callable[..., None]:
 
 def _compile(kernel: Loaded) -> Callable[..., None]:
     """The function of the bytes that were hashed; its machine code is cached where that is possible."""
+    from numba import config
+
+    if getattr(config, "DISABLE_JIT", 0):  # njit would leave the text to Python
+        raise NotCovered(f"{kernel.file}: NUMBA_DISABLE_JIT is set; kernels are run compiled: unset it")
     file = _cached_source(kernel)
     module = ModuleType(f"moaproof_kernel_{kernel.sha256[:16]}")
     sys.modules[module.__name__] = module  # where Numba looks for the globals of machine code from its cache

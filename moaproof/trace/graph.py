@@ -122,6 +122,12 @@ def _text(x: Any, what: str, limit: int) -> str:
     return str(x)
 
 
+def _line(x: Any, what: str, limit: int) -> str:
+    """Text that is shown in messages: nothing in it steers a terminal."""
+    need(_text(x, what, limit).isprintable(), f"{what} holds what cannot be printed")
+    return str(x)
+
+
 def _int(x: Any, what: str, low: int = -MAX_INT, high: int = MAX_INT) -> int:
     need(type(x) is int and low <= x <= high, f"{what} is no integer in range")
     return int(x)
@@ -151,6 +157,12 @@ def _float(text: Any) -> Fraction | float:
     return Fraction(*value.as_integer_ratio())
 
 
+def _shown(x: Any) -> str:
+    """The tag of what is not understood: the whole may be too deep or too long to be shown."""
+    tag = x[0] if isinstance(x, list) and x and isinstance(x[0], str) else type(x).__name__
+    return f"{tag!r:.60}"
+
+
 def _value(x: Any, before: int, names: frozenset[str], level: int = 0) -> Any:
     need(isinstance(x, list) and bool(x) and isinstance(x[0], str), "a value is a tagged list")
     match x:
@@ -171,7 +183,7 @@ def _value(x: Any, before: int, names: frozenset[str], level: int = 0) -> Any:
             return _text(text, "a string", 200)
         case ["list", items] if level < 3:
             return tuple(_value(i, before, names, level + 1) for i in _list(items, "a list of values", 32))
-    raise CertificateInvalid(f"graph: unknown value {str(x)[:60]}")
+    raise CertificateInvalid(f"graph: unknown value {_shown(x)}")
 
 
 def _input(x: Any) -> Input:
@@ -240,7 +252,7 @@ def _index(x: Any, sizes: frozenset[str], level: int = 0) -> Term:
             return Add(_index(a, sizes, level + 1), _index(b, sizes, level + 1))
         case ["mul", a, b]:
             return Mul(_index(a, sizes, level + 1), _index(b, sizes, level + 1))
-    raise CertificateInvalid(f"graph: {str(x)[:60]} is no polynomial over the sizes of the inputs")
+    raise CertificateInvalid(f"graph: {_shown(x)} is no polynomial over the sizes of the inputs")
 
 
 def _hypothesis(x: Any, sizes: frozenset[str], level: int = 0) -> Term:
@@ -252,7 +264,7 @@ def _hypothesis(x: Any, sizes: frozenset[str], level: int = 0) -> Term:
             return And(_hypothesis(a, sizes, level + 1), _hypothesis(b, sizes, level + 1))
         case ["not", a]:
             return Not(_hypothesis(a, sizes, level + 1))
-    raise CertificateInvalid(f"graph: {str(x)[:60]} is no hypothesis")
+    raise CertificateInvalid(f"graph: {_shown(x)} is no hypothesis")
 
 
 def _node(x: Any, at: int, names: frozenset[str]) -> Node:
@@ -261,7 +273,7 @@ def _node(x: Any, at: int, names: frozenset[str]) -> Node:
     need(isinstance(x["kwargs"], dict) and len(x["kwargs"]) <= 16, f"node {at}: kwargs is a small record")
     args = tuple(_value(a, at, names) for a in _list(x["args"], f"node {at}: args", 16))
     kwargs = {_name(k, "a keyword"): _value(v, at, names) for k, v in x["kwargs"].items()}
-    return Node(_text(x["op"], f"node {at}: op", 100), args, kwargs, _int(x["line"], f"node {at}: line", 0))
+    return Node(_line(x["op"], f"node {at}: op", 100), args, kwargs, _int(x["line"], f"node {at}: line", 0))
 
 
 def parse(document: Any) -> Graph:
@@ -279,7 +291,7 @@ def parse(document: Any) -> Graph:
     rows = _list(x["nodes"], "nodes", MAX_NODES)
     graph = Graph(
         function=_name(x["function"], "the function's name"),
-        file=_text(x["file"], "file", 400),
+        file=_line(x["file"], "file", 400),
         line=_int(x["line"], "line", 0),
         source=_text(x["source"], "source", MAX_TEXT),
         inputs=inputs,

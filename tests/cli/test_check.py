@@ -57,7 +57,8 @@ def _shape(row, keys):
 NONE = type(None)
 CERTIFICATE = {
     "certificate": str, "name": (str, NONE), "verdict": str, "exit": int, "error": (dict, NONE), "claim": (str, NONE),
-    "sentence": (str, NONE), "core": (str, NONE), "spec": (str, NONE), "judges": list, "questions": int, "on_word": list, "classes": (dict, NONE),
+    "sentence": (str, NONE), "core": (str, NONE), "spec": (str, NONE), "judges": list, "classes": (dict, NONE),
+    "questions": int, "on_word": list, "ordered": int, "memory": int,
     "obligations": dict, "columns": list, "totals": dict, "steps": list, "planned": int, "judged": int,
     "kernels": list, "cells": int, "deviations": list, "assumptions": list,
 }  # fmt: skip

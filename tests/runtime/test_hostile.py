@@ -86,7 +86,23 @@ def test_inference_mode_and_no_grad() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "../certs/attention-online", "./attention-online", "/etc/passwd", "", "attention-online/", "x" * 5000],
+    [
+        "../x",
+        "../certs/attention-online",
+        "./attention-online",
+        "/etc/passwd",
+        "",
+        "attention-online/",
+        "x" * 5000,
+        "a\0b",
+        "attention-online\0",
+        "\ud800",
+        "attention\u2010online",
+        "attention-online\n",
+        "a b",
+        "C:x",
+        "x" * 61,
+    ],
 )
 def test_a_name_that_is_no_name_loads_nothing(name: str) -> None:
     with pytest.raises(MoaproofError):

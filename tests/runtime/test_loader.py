@@ -109,7 +109,33 @@ def test_a_missing_file_is_named(tree: Path, place: str) -> None:
         open_(tree)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"kernels":{},"schema":"moaproof/manifest/2"}', b"\xff"])
+MANIFEST = b'{"kernels":{},"schema":"moaproof/manifest/1"}'
+BAD_MANIFESTS = {
+    "empty": b"", "cut": b"{", "a list": b"[]", "another version": MANIFEST.replace(b"/1", b"/2"), "no text": b"\xff",
+    "nested": b"[" * 100_000, "a long integer": MANIFEST.replace(b"{}", b"9" * 5000),
+    "not canonical": b" " + MANIFEST, "a field twice": MANIFEST.replace(b'"kernels"', b'"kernels":{},"kernels"'),
+    "a field more": MANIFEST.replace(b'"schema"', b'"more":1,"schema"'),
+    "not a number": MANIFEST.replace(b"{}", b'{"x":NaN}'), "surrogate": MANIFEST.replace(b"{}", b'{"\\ud800":1}'),
+    "rows of no record": MANIFEST.replace(b"{}", b'[1]'),
+}  # fmt: skip
+
+
+def test_a_file_too_long_for_what_it_is_is_not_read(tree: Path) -> None:
+    with (tree / "kernels" / FILE).open("ab") as stream:
+        stream.truncate(2**40)  # a hole: it takes no space
+    with pytest.raises(CertificateInvalid, match=r"cannot be read \(more than"):
+        open_(tree)
+
+
+def test_a_row_of_the_manifest_that_is_no_record_is_refused(tree: Path) -> None:
+    for row in ([], "x", 1, None, {}, {"sha256": []}):
+        edit_manifest(tree, lambda rows, row=row: rows.update({FILE: row}))
+        loader._load.cache_clear()
+        with pytest.raises(DigestMismatch):
+            open_(tree)
+
+
+@pytest.mark.parametrize("text", BAD_MANIFESTS.values(), ids=BAD_MANIFESTS)
 def test_a_bad_manifest_is_refused(tree: Path, text: bytes) -> None:
     (tree / "kernels" / "MANIFEST.json").write_bytes(text)
     with pytest.raises(CertificateInvalid, match=r"kernels/MANIFEST\.json"):
