@@ -73,6 +73,10 @@ TAIL = """\
 ```
 make check                      # makes .venv if there is none, then runs moaproof check
 moaproof check certs/causal-online.json --json
+python3 -I -S moaproof/standalone certs/*.json           # no package needed
+moaproof check --judge cvc5                              # pip install cvc5
+moaproof export --smt causal-online -o smt               # the integer questions, for any solver
+moaproof mutate                                          # what is broken on purpose, and which judge sees it
 moaproof explain causal-online --step 72
 moaproof derive examples/attention.py:sdpa --name attention-online -o out     # from the root of the checkout
 cmp out/certs/attention-online.json certs/attention-online.json
@@ -92,17 +96,26 @@ step expects is refused: *I* (index) and *S*
 the term before and after with the subterm marked, the law with its source, and what Z3, SymPy and the normaliser
 decided, counted as trivial (the same tree on both sides), repeated (answered before) and substantive.
 
+## How to read a witness
+
+An integer question is a list of clauses over polynomials, printed as SMT-LIB; its key is the SHA-256 of that text.  A
+witness is a tree: `["sum", [c, i, j], ..]` says that the sum of c * fact_i * fact_j .. is a negative number although
+every fact is at least 0 and every c positive; `["or", k, ..]` gives a tree for each part of disjunction k; `["cut", p,
+.., ..]` one for p >= 0 and one for -p - 1 >= 0.  Facts and disjunctions are numbered in the order of the text
+(`moaproof/kernel/question.py`, `witness.py`).
+
 ## What is not covered
 
 - Rounding errors: no bound is part of a certificate yet.  The fuzzing tolerance is an error model, not a theorem.
-- Overflow of exp arguments and other real inequalities of softmax are tested, not proved.
-- There is no second, stand-alone checker yet.
-- Offsets are 64-bit: the launcher checks total sizes at every call; nothing is claimed of 32-bit offsets.
-- The launcher and the loader are tested.  CUDA, gradients, dropout, float masks and other dtypes are not covered.
+- Real inequalities keep exponents at most 0 and divisors at least 1 over the reals; how large scores may be before a
+  product overflows belongs to the error bound, and rounding of a shifted score to the error model.
+- Index arithmetic is proved over the integers.  The launcher runs each kernel's index terms in exact interval arithmetic
+  at the sizes of a call and refuses what could leave 64 bits.  No text uses 32-bit offsets.
+- The launcher and the loader are tested.  CUDA, gradients, dropout, float masks and other dtypes are not covered; the
+  audit of memory, races and barriers and the simulator of blocks are ready for CUDA texts, of which none is committed.
+- The stand-alone checker reads no text and no trace, and does not repeat the real inequalities: it says so at the end.
 - Windowed or biased scores derive (`moaproof derive`), but no kernel of theirs is committed; capped scores (tanh, clamp)
-  are not covered.
-- Index arithmetic is proved over the integers.  The launcher bounds every size and offset by 2^63, not every
-  intermediate product; `torch.compile` of `attention` is not covered.
+  are not covered.  `torch.compile` of `attention` is not covered.
 """
 
 

@@ -40,7 +40,7 @@ MAX_BITS: Final = 4_096  # of a numerator and denominator
 MAX_TERMS: Final = 100_000  # products of terms in one run
 MAX_PRECISION: Final = 2**13  # bits of an enclosure
 ORDERED_CASES: Final = 4
-ORDERED_WORK: Final = 80  # of the product of a case's sizes
+ORDERED_WORK: Final = 120  # of the product of a case's sizes
 ENOUGH: Final = 12  # different sums of exponentials that a replay divides by
 ROUNDS: Final = 4
 

@@ -218,7 +218,8 @@ def _draw(c: Certificate, axes: Sequence[str], rng: random.Random, work: int) ->
     names = sizes_of([c.spec, c.onf, *c.inputs, *c.hypotheses]) - {x for t in c.tilings for x in (t.tile, t.count)}
     sizes = {name: pick(name) for name in sorted(names)}
     while _work(sizes, axes) > work:
-        name = rng.choice([s for s in axes if sizes[s] > 1])
+        large = [s for s in axes if sizes[s] > 1]
+        name = rng.choice([s for s in large if s not in stretched] or large)
         sizes[name] -= 1
     concerned = [sorted(sizes_of([h])) for h in c.hypotheses]
     for _ in range(REPAIRS):
@@ -277,9 +278,9 @@ def _shown(c: Certificate, sizes: Mapping[str, int], axes: Sequence[str]) -> set
     found |= {(2, s, str(min(sizes[s], 2))) for s in names}
     found |= {(60, s, "long") for s in axes if sizes[s] > 4} | {(60, s, "four") for s in axes if sizes[s] > 3}
     tiled = {t.extent for t in c.tilings}
-    found |= {(200 if {s, t} <= tiled else 30, s, t) for s in axes for t in axes if sizes[s] < sizes[t]}
-    found |= {(2, *x) for x in combinations([s for s in names if sizes[s] > 1], 2)}
+    found |= {(200 if {s, t} <= tiled else 30, s, t) for s in axes for t in axes if 1 < sizes[s] < sizes[t]}
+    found |= {(10, *x) for x in combinations([s for s in names if sizes[s] > 1], 2)}
     several = [s for s in axes if sizes[s] > 1]
-    found |= {(1, *x) for x in combinations(several, 3)}
-    found |= {(1, s, *x) for s in axes if sizes[s] > 4 for x in combinations(several, 3)}
+    found |= {(10, *x) for x in combinations(several, 3)}
+    found |= {(2, s, *x) for s in axes if sizes[s] > 4 for x in combinations(several, 3)}
     return found
