@@ -114,6 +114,8 @@ every fact is at least 0 and every c positive; `["or", k, ..]` gives a tree for 
 - The launcher and the loader are tested.  CUDA, gradients, dropout, float masks and other dtypes are not covered; the
   audit of memory, races and barriers and the simulator of blocks are ready for CUDA texts, of which none is committed.
 - The stand-alone checker reads no text and no trace, and does not repeat the real inequalities: it says so at the end.
+- A program that takes the exponential of what has no upper bound (a softmax without a shift in the ONF, e^x of an input)
+  is *unknown*: its kernel could overflow where the function does not.
 - Windowed or biased scores derive (`moaproof derive`), but no kernel of theirs is committed; capped scores (tanh, clamp)
   are not covered.  `torch.compile` of `attention` is not covered.
 """

@@ -79,8 +79,22 @@ def _whole(c: Certificate, latex: bool) -> None:
             typer.echo("     -- the denotational normal form --")
     _say("DNF", _term(c.dnf, latex))
     _say("ONF", _term(c.onf, latex))
+    _say("real inequalities that the ONF owes, and how they are seen to hold", *_owed(c))
     _say("kernels", *([f"{k.file} ({k.target}, {k.dtype}), SHA-256 {k.sha256}" for k in c.kernels] or ["none"]))
     _say("deviations from the function", *(spec_of(c.trace).deviations or ["none"]))
+
+
+def _owed(c: Certificate) -> list[str]:
+    """A line an obligation: its kind, the path of its node, what is owed, and why it holds; or why it does not."""
+    from ..errors import MoaproofError
+    from ..kernel.checker import facts_of
+    from ..kernel.inequalities import check_inequalities
+
+    try:
+        found = check_inequalities(c.onf, facts_of(c))
+    except MoaproofError as e:
+        return [f"not seen: {e}"]
+    return [f"{o.kind} at {'.'.join(map(str, o.path))}: {o.goal}; {o.how}" for o in found.obligations] or ["none"]
 
 
 def _keeps(c: Certificate) -> str:

@@ -196,7 +196,7 @@ def read_kernel(data: bytes, inputs: Sequence[Term], sizes: Sequence[str]) -> Re
     that is not well-formed.
     """
     if len(data) > MAX_BYTES or not ALPHABET.issuperset(data):
-        raise CertificateInvalid("kernel: not plain ASCII text of at most a megabyte without comments, escapes and braces")
+        raise CertificateInvalid("kernel: not ASCII text of at most a megabyte without comments, escapes and braces")
     try:
         return _Reader(inputs, sizes).module(parsed(data.decode("ascii")))
     except (RecursionError, ValueError):  # an integer too long to be shown

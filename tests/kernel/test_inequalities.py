@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from importlib.resources import files
 from typing import Any
 
@@ -368,6 +369,7 @@ k = Var(0)
 a, seen = Psi(A, k), Psi(M2, k)
 BIG = Fold("max", m, a)
 FIRST = Lt(k, ONE)
+ONE_REAL = Real(1)
 TILED = tile_extent(m, t, Var(0))  # rows of tile Var(0)
 
 
@@ -475,6 +477,28 @@ REFUSED: dict[str, tuple[Term, str]] = {
     "a square": (exp_of(F("mul", a, a)), r"\(f exp\): no upper bound"),
     "a product of two that are not the same": (exp_of(F("neg", F("mul", a, x))), r"\(f exp\)"),
     "a constant too great": (F("exp", Real(65)), r"the exponent is at most 65, which is no bound"),
+    "a constant too great in a branch": (
+        exp_of(Where(seen, Real(65), Real(1))),
+        r"the exponent is at most 65, which is no bound",
+    ),
+    "the greater of two constants, too great": (
+        F("exp", F("max", Real(65), Real(1))),
+        r"the exponent is at most 65, which is no bound",
+    ),
+    "the negation of a constant": (F("exp", F("neg", Real(-65))), r"the exponent is at most 65, which is no bound"),
+    "less a root, which may be smaller than its square": (
+        F("exp", F("sub", Real(70), F("sqrt", Real(100)))),
+        r"the exponent is at most 69, which is no bound",
+    ),
+    "less what is small in a branch": (
+        exp_of(F("sub", ONE_REAL, Where(seen, ONE_REAL, Real(-65)))),
+        r"the exponent is at most 66, which is no bound",
+    ),
+    "the same element under a guard and without": (
+        F("add", weights(seen), exp_of(minus_top(seen))),
+        r"no index in sight is in range and passes the guard",
+    ),
+    "a divisor that is 0 in a branch": (over(Fold("add", m, Where(seen, Real(1), Real(0)))), r"\(f div\): "),
     "a distance that grows": (exp_of(Term("cast", None, (k,))), r"\(f exp\): no upper bound"),
     "one branch without a shift": (exp_of(Where(seen, minus_top(), a)), r"\(f exp\): no upper bound"),
     "a branch with another maximum": (
@@ -570,6 +594,26 @@ def test_what_may_fail_is_refused(name: str) -> None:
     term, reason = REFUSED[name]
     with pytest.raises((Refuted, Unknown), match=reason):
         check_inequalities(term, TILES)
+
+
+def test_a_fold_of_states_keeps_the_least_bound() -> None:
+    """Nested too, and with the reasons on record."""
+    half = Term("state", None, (a, Real(1, 2), a))
+    nest = Term("quotient", None, (Fold("softmax", n, Fold("softmax", m, half)),))
+    found = check_inequalities(nest, ())
+    assert [(o.kind, o.path, o.bound) for o in found.obligations if o.kind != "merge"] == [
+        ("weight", (0, 2, 2), Fraction(1, 2)),
+        ("divisor", (), Fraction(1, 2)),
+    ]
+    assert [o.path for o in found.obligations if o.kind == "merge"] == [(0, 2), (0,)]
+    shifted = check_inequalities(of_tiles(tile_sum(TILE_TOP)), TILES)
+    assert {o.kind: o.how for o in shifted.obligations} == {
+        "exponent": "the score is an element of the maximum that is subtracted",
+        "not empty": "an index in sight is in its range and visible",
+        "weight": "a sum of e^(s - M), M attained by one of the s: one term is 1, none is negative",
+        "merge": "M is the greater of m and m'",
+        "divisor": "merging keeps the bound of the states",
+    }
 
 
 def test_a_node_without_a_clause_is_an_error() -> None:

@@ -83,7 +83,7 @@ def asks(*clauses: Formula) -> Question:
         ([poly(0, x=1), poly(0, y=1), poly(-1, xy=-1)], ["sum", [1, 0, 1], [1, 2]]),
         ([poly(0, x=1), poly(-1, xx=-1)], ["sum", [1, 0, 0], [1, 1]]),
         ([poly(-5)], ["sum", [1, 0]]),
-        ([poly(-5), poly(0, x=1)], ["sum", [1, 0], [4]]),
+        ([poly(-5)], ["sum", [1, 0], [4]]),
         (
             [poly(-1, x=1), Some((poly(0, x=-1), poly(-1, x=-2)))],
             ["or", 0, ["sum", [1, 0], [1, 1]], ["sum", [2, 0], [1, 1]]],
@@ -278,7 +278,7 @@ def altered(tree: Any) -> Iterator[Any]:
     if isinstance(tree, list):
         for k in range(len(tree)):
             yield tree[:k] + tree[k + 1 :]
-            yield tree[:k] + [tree[k]] + tree[k:]
+            yield [*tree[:k], tree[k], *tree[k:]]
             yield tree[:k] + tree[k : k + 2][::-1] + tree[k + 2 :]
             for new in altered(tree[k]):
                 yield [*tree[:k], new, *tree[k + 1 :]]
@@ -378,21 +378,20 @@ def satisfied(draw: Callable[..., Any]) -> Question:
         return literal(plus((1, p), (-1, (((), value(p, at) - draw(slack)),))))
 
     clauses = [true_here(draw(POLYS)) for _ in range(draw(st.integers(1, 4)))]
-    for _ in range(draw(st.integers(0, 2))):
-        clauses.append(some([literal(draw(POLYS)), true_here(draw(POLYS))]))
+    clauses += [some([literal(draw(POLYS)), true_here(draw(POLYS))]) for _ in range(draw(st.integers(0, 2)))]
     kept = asks(*clauses)
     assert all(holds(c, at) for c in kept.clauses)
     return kept
 
 
 @given(satisfied(), TREES)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_no_tree_closes_a_question_that_integers_satisfy(question: Question, tree: list[Any]) -> None:
     assert not closes(question, tree)
 
 
 @given(satisfied())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_no_search_closes_a_question_that_integers_satisfy(question: Question) -> None:
     assert search(question) is None
 
@@ -405,7 +404,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from(["sum", "or", "cut", None]))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_garbage_is_an_answer_and_no_error(garbage: Any, head: str | None) -> None:
     satisfiable = asks(poly(0, x=1), some([poly(0, y=1), poly(-1, x=1)]))
     assert not closes(satisfiable, garbage)
@@ -454,3 +453,18 @@ def test_a_bomb_is_refused_soon(name: str, deadline: Callable[[float], Any]) -> 
     tree = build()
     with deadline(5):
         assert not closes(question, tree)
+
+
+def test_a_search_ends_where_there_is_little_hope(deadline: Callable[[float], Any]) -> None:
+    """x^3 + y^3 = z^3 is out of reach; then many facts, and one with many terms."""
+    cube = lambda v: Mul(v, Mul(v, v))  # noqa: E731
+    fermat = frozenset({Lt(ZERO, n), Lt(ZERO, m), equal(Add(cube(n), cube(m)), cube(d))})
+    sizes = [Size(f"a{v}") for v in range(60)]
+    wide: Term = ZERO
+    for v, size in enumerate(sizes):
+        wide = Add(wide, Mul(size, X(v % 10)))
+    chain = frozenset(Lt(a, b) for a, b in itertools.pairwise(sizes))
+    with deadline(20):
+        assert search(question(fermat, Lt(n, n))) is None
+        assert search(question(chain | {Lt(ZERO, wide)}, Lt(wide, n))) is None
+        assert search(question(chain | {Lt(ZERO, wide)}, Lt(sizes[0], Sub(sizes[-1], Int(50))))) is not None

@@ -42,7 +42,7 @@ def _plant(module: str, target: str) -> Plant:
 
 def _inside(module: str) -> str:
     """The module to plant in; a package gets a new one."""
-    return f"{module}.planted" if module in {"kernel", "reader", "rewrite_rules"} else module
+    return f"{module}.planted" if module in {"kernel", "reader", "rewrite_rules", "standalone"} else module
 
 
 def _plants_for_layers() -> list[Plant]:
@@ -66,7 +66,8 @@ def _plants_for_trusted() -> list[Plant]:
 
 def _plants_for_front_door() -> list[Plant]:
     return [
-        Plant(_inside(module), "from moaproof import attention", "moaproof") for module in (*TRUSTED, "rewrite_rules")
+        Plant(_inside(module), "from moaproof import attention", "moaproof")
+        for module in (*TRUSTED, "rewrite_rules", "standalone")
     ]
 
 
@@ -80,12 +81,19 @@ def _plants_for_kernels() -> list[Plant]:
     return [_plant("kernels.planted", f"moaproof.{name}") for name in forbidden]
 
 
+def _plants_for_standalone() -> list[Plant]:
+    ours = ("term", "shapes", "semantics", "kernel.question", "reader", "rewrite_rules")
+    engines = ("cvc5", "flint", "islpy", "numpy", "sympy", "z3")
+    return [_plant("standalone.planted", t) for t in (*(f"moaproof.{name}" for name in ours), *engines, *HEAVY)]
+
+
 PLANTS = {
     "layers": _plants_for_layers(),
     "trusted": _plants_for_trusted(),
     "front-door": _plants_for_front_door(),
     "rules": _plants_for_rules(),
     "kernels": _plants_for_kernels(),
+    "standalone": _plants_for_standalone(),
 }
 
 
