@@ -145,8 +145,10 @@ def _judges(package: Path) -> str:
     lines.append(f"| **rests on** | {' | '.join(own.values())} |")
     lines += [
         "",
-        "A certificate is accepted only if every judge that is asked accepts it, so it is enough that one of them is right.",
-        "By default these are replay, source and standalone; where they disagree, that is an error (exit 5), not a vote.",
+        "A certificate is accepted only if every judge that is asked accepts it: for claim (b) it is enough that replay or",
+        "standalone is right.  By default replay, source and standalone are asked; where two disagree, that is an error",
+        "(exit 5), not a vote.  Beside the judges, the test suite decides the memory of each shipped text again by integer",
+        "polyhedra (islpy), and `moaproof mutate` shows what each stage refuses.",
         "",
     ]
     return "\n".join(lines)

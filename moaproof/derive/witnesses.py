@@ -45,7 +45,7 @@ class Effort:
     cuts: int  # on a path
     wide: bool = False  # aim at the monomials of products too
     nodes: int = 60  # of the tree, with those that led nowhere
-    work: int = 300_000  # entries of tableaus that pivots change
+    work: int = 100_000  # entries of tableaus that pivots change, and products that are looked at
 
 
 EFFORTS = (
@@ -53,7 +53,7 @@ EFFORTS = (
     Effort(products=40, cuts=0),
     Effort(products=40, cuts=6),
     Effort(products=40, cuts=6, wide=True),
-    Effort(products=120, cuts=12, nodes=300),
+    Effort(products=120, cuts=12, nodes=300, work=400_000),
 )
 
 
@@ -148,8 +148,11 @@ class Tableau:
         for y in self.rows[slack]:
             self.users[y].add(slack)
 
-    def conflict(self) -> list[tuple[Fraction, Label]] | None:
-        """Move to a point of all rows: None.  If there is none: rows with positive factors, of negative sum."""
+    def conflict(self, room: int) -> list[tuple[Fraction, Label]] | None:
+        """Move to a point of all rows: None.  If there is none: rows with positive factors, of negative sum.
+
+        ``room`` is the work that may be done.
+        """
         while True:
             low = min((b for b in self.rows if b in self.label and self.value[b] < 0), default=None)
             if low is None:
@@ -161,6 +164,8 @@ class Tableau:
                 y = min((y for y, d in row.items() if y != ONE and (d > 0 or self.value[y] > 0)), default=None)
             if y is None:
                 return [(Fraction(1), self.label[low]), *((-d, self.label[y]) for y, d in row.items() if y != ONE)]
+            if self.work > room:
+                raise _TooMuch
             self._pivot(low, y)
 
     def _pivot(self, low: int, y: int) -> None:
@@ -273,6 +278,7 @@ class _Search:
         self.effort = effort
         self.names = 0
         self.nodes = 0
+        self.work = 0
         self.polys: dict[Label, Poly] = {}
 
     def run(self, question: Question) -> Tree | None:
@@ -346,9 +352,11 @@ class _Search:
         """Rows of a negative sum, or None; up to ``room`` products are added where the point breaks them."""
         self.nodes += 1
         while True:
-            if self.nodes > self.effort.nodes or at.tableau.work > self.effort.work:
+            if self.nodes > self.effort.nodes or self.work > self.effort.work:
                 raise _TooMuch
-            rows = at.tableau.conflict()
+            at.tableau.work = 0
+            rows = at.tableau.conflict(self.effort.work - self.work)
+            self.work += at.tableau.work
             if rows is not None:
                 scale = lcm(*(c.denominator for c, _ in rows))
                 whole = [(int(c * scale), label) for c, label in rows]
@@ -370,6 +378,7 @@ class _Search:
         short = [k for k, p in at.facts.items() if len(p) <= SHORT][:PAIRED]
         for labels in (self._aimed(at, aims), combinations_with_replacement(short, 2)):
             new = [(k, self._poly(k)) for k in labels if k not in at.products]
+            self.work += len(new)
             found = [(sum(m not in own for m, _ in p), len(k), len(p), k) for k, p in new if near.of(p) < -near.ERROR]
             if found:
                 return [row[-1] for row in sorted(found)]

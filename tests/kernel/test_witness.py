@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from moaproof.derive.witnesses import search
 from moaproof.kernel.free import X
 from moaproof.kernel.question import Every, Formula, Poly, Question, Some, literal, plus, question, some
-from moaproof.kernel.witness import MAX_FACTORS, closes
+from moaproof.kernel.witness import MAX_DEPTH, MAX_FACTORS, closes
 from moaproof.term import MAX_INT, ONE, ZERO, Add, And, Div, Int, Le, Lt, Min, Mul, Not, Size, Sub, Term
 
 n, m, d, t = map(Size, ("n", "m", "d", "t"))
@@ -126,6 +126,7 @@ ONE_SHORT = (poly(-1, x=1), poly(0, x=-1), Some((poly(-1), poly(-2))))  # x >= 1
         ["sum", [1, 0], [2, 1]],
         ["sum", [1, 0], [1, 1], [1]],  # 0 is not negative
         ["sum", [0, 0], [0, 1]],
+        ["sum", [1, 0], [1, 1], [0, 1]],
         ["sum", [-1, 0], [-1, 1]],
         ["sum", [1, 0], [1, 1], [-5]],
         ["sum", [1, 0], [1, 1, 1]],
@@ -425,10 +426,12 @@ WIDE: Poly = tuple(sorted(((f"x.{v}",), 1) for v in range(200)))
 BOMBS: dict[str, tuple[Question, Callable[[], Any]]] = {
     "deep cuts": (asks(*ONE_SHORT[:2]), lambda: nested(400, lambda kid: ["cut", [[1, "x.0"]], kid, kid])),
     "deep cuts within the limit": (asks(*ONE_SHORT[1:2]), lambda: nested(50, lambda kid: ["cut", [], kid, kid])),
+    "deeper cuts": (asks(*ONE_SHORT[:2]), lambda: nested(5000, lambda kid: ["cut", [[1, "x.0"]], kid, kid])),
     "deep lists": (asks(*ONE_SHORT[:2]), lambda: nested(5000, lambda kid: [kid])),
     "deep in a row": (asks(*ONE_SHORT[:2]), lambda: ["sum", [1, nested(5000, lambda kid: [kid])]]),
     "deep in the head": (asks(*ONE_SHORT[:2]), lambda: [nested(5000, lambda kid: [kid])]),
     "many factors": (asks(*ONE_SHORT[:2]), lambda: ["sum", [1, *[0] * 100_000]]),
+    "powers": (asks(poly(0, x=1)), lambda: ["sum", [1, *[0] * 190_000]]),
     "many rows": (asks(*ONE_SHORT[:2]), lambda: ["sum", *[[1, 0]] * 1_000_000]),
     "many rows that do nothing": (asks(*ONE_SHORT[:2]), lambda: ["sum", *[[1]] * 1_000_000]),
     "huge integers": (asks(*ONE_SHORT[:2]), lambda: ["sum", *[[10**4000, 0]] * 1000]),
@@ -445,6 +448,16 @@ BOMBS: dict[str, tuple[Question, Callable[[], Any]]] = {
     "a long monomial": (asks(*ONE_SHORT[:2]), lambda: ["cut", [[1, *["x.0"] * 1_000_000]], ["sum"], ["sum"]]),
     "many kids": (asks(ONE_SHORT[2]), lambda: ["or", 0, *[["sum", [1, 0]]] * 1_000_000]),
 }
+
+
+def test_the_limits_are_where_they_are_said_to_be() -> None:
+    chain = lambda depth: nested(depth, lambda kid: ["cut", [], kid, ["sum", [1, 0], [1, 1]]])  # noqa: E731
+    assert closes(asks(*ONE_SHORT[:2]), chain(MAX_DEPTH))
+    assert not closes(asks(*ONE_SHORT[:2]), chain(MAX_DEPTH + 1))
+    for factors, within_limits in ((MAX_FACTORS, True), (MAX_FACTORS + 1, False)):
+        power = asks(poly(0, x=1), plus((1, poly(-1)), (-1, ((("x.0",) * factors, 1),))))
+        assert closes(power, ["sum", [1, *[0] * factors], [1, 1]]) == within_limits
+    assert closes(asks(*ONE_SHORT[:2]), ["sum", [MAX_INT, 0], [MAX_INT, 1]])
 
 
 @pytest.mark.parametrize("name", BOMBS)
