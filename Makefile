@@ -5,7 +5,7 @@ BIN := .venv/bin
 GENERATED := certs kernels rewrite_rules/rulebook.json CERTIFICATES.md
 
 .DEFAULT_GOAL := check
-.PHONY: check test lint types walls regen regen-check bench clean
+.PHONY: check test lint types walls regen regen-check bench fuzz-parsers clean
 .NOTPARALLEL:
 
 # setuptools first, from the same pins: the build then needs no throw-away environment of its own.
@@ -49,6 +49,12 @@ regen-check: regen
 # Minutes, alone on the machine; JSON on stdout.
 bench: .venv/.stamp
 	$(BIN)/python benchmarks/attention.py
+
+# Coverage-guided garbage for all that reads untrusted bytes; minutes, outside CI.
+fuzz-parsers: .venv/.stamp
+	$(BIN)/python -m pip install -qq atheris
+	@for t in certificate kernel run trace rulebook manifest; do mkdir -p build/fuzz/$$t; \
+	$(BIN)/python tests/fuzz/atheris_parsers.py $$t build/fuzz/$$t -max_total_time=120 -artifact_prefix=build/fuzz/ || exit 1; done
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -209,7 +209,7 @@ class Term:
         if n < row.arity or (not row.open_ended and n != row.arity) or n > MAX_ARITY.get(op, 16):
             raise IllFormed(f"{op} takes {row.arity} arguments, not {n}")
         if not row.data(data, n):
-            raise IllFormed(f"{op} cannot carry {data!r}")
+            raise IllFormed(f"{op} cannot carry {data!r:.80}")
         self = object.__new__(cls)
         fill = object.__setattr__
         fill(self, "op", op)

@@ -41,12 +41,21 @@ def lookup(rule: str, params: tuple[Any, ...]) -> Pair:
     """
     if rule not in _RULES:
         raise RuleDoesNotApply(f"there is no law called {rule!r:.60}; moaproof rules lists them")
+    if not _short(params):
+        raise RuleDoesNotApply(f"{rule}: the parameters do not fit: a name or list among them is too long")
     if any(abs(x) > MAX_RANK for x in _numbers(params)):
         raise RuleDoesNotApply(f"{rule}: the parameters {params!r:.80} do not fit: a rank is at most {MAX_RANK}")
     try:
         return _RULES[rule].schema(*params)
     except (TypeError, ValueError, IndexError, KeyError, IllFormed) as e:
         raise RuleDoesNotApply(f"{rule}: the parameters {params!r:.80} do not fit: {e}") from None
+
+
+def _short(data: Any) -> bool:
+    """No string of more than 40 characters, no list of more than 16 items."""
+    if isinstance(data, tuple):
+        return len(data) <= 16 and all(map(_short, data))
+    return not isinstance(data, str) or len(data) <= 40
 
 
 def _numbers(data: Any) -> list[int]:

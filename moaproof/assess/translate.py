@@ -20,10 +20,10 @@ from types import CodeType
 from typing import Final, NoReturn
 
 from ..errors import CertificateInvalid
+from ..reader.text import tree_of
 from ..term import Term
 
 FILE: Final = "<kernel>"  # what a traceback calls the text
-MAX_BYTES: Final = 1_000_000
 MAX_NODES: Final = 2_000  # of one statement
 MAX_PRODUCTS: Final = 200  # in one statement: what an integer can grow to before it is looked at
 MAX_INTEGER: Final = 2**63 - 1
@@ -58,10 +58,8 @@ class Text:
 @lru_cache(maxsize=8)  # both replays run a text
 def compile_text(data: bytes) -> Text:
     """Translate a kernel's bytes.  Raises ``CertificateInvalid`` for what is no text of the language."""
-    if len(data) > MAX_BYTES:
-        raise CertificateInvalid(f"replay: a text of more than {MAX_BYTES} bytes")
     try:
-        function = _function_of(ast.parse(data.decode("ascii")))
+        function = _function_of(tree_of(data))
         target, options = _target(function)
         constants = tuple(str(x) for x in options.pop("constants", ()))
         parameters = _parameters(function)

@@ -19,6 +19,7 @@ from ..term import TRUE, Term, subterms
 from .question import Question, question
 from .witness import closes
 
+MAX_PROVED = 20_000  # for one certificate; those that are committed ask at most 2,000
 RLIMIT = 4_000_000  # Z3 resource units for one question: the same on every machine, unlike a time limit
 
 
@@ -62,6 +63,8 @@ class Integers:
         if goal is TRUE or goal in facts:
             self.tally.trivial += 1
             return
+        if sum(self.tally.row()) >= MAX_PROVED:
+            raise Unknown(f"{what}: more than {MAX_PROVED} questions for one certificate")
         for reach in (0, 1, None):  # the facts that were left out may matter to what is not proved
             lean_facts, lean_goal = lean(facts, goal, reach)
             q = question(lean_facts, lean_goal)

@@ -55,7 +55,6 @@ import ast
 import keyword
 import math
 import re
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,6 +90,7 @@ from ..term import (
 )  # fmt: skip
 from ..term import Add as Plus
 from .onf import require_onf
+from .text import tree_of
 
 NAMES: Final = (
     "LOWEST",
@@ -109,9 +109,7 @@ NAMES: Final = (
 IMPORTS: Final = {
     dtype: f"from moaproof.instructions.cpu_{dtype} import {', '.join(NAMES)}" for dtype in ("float64", "float32")
 }
-MAX_BYTES: Final = 1_000_000
 MAX_SCRATCH: Final = 500  # arrays; a kernel that is shipped has a dozen
-ALPHABET: Final = frozenset(range(32, 127)) - {ord(c) for c in "#\\{}"} | {10}
 BINARY: Final[dict[type[ast.operator], str]] = {
     ast.Add: "add",
     ast.Sub: "sub",
@@ -195,27 +193,10 @@ def read_kernel(data: bytes, inputs: Sequence[Term], sizes: Sequence[str]) -> Re
     Raises ``CertificateInvalid`` with the line for text outside the grammar, ``IllFormed`` for text that says a term
     that is not well-formed.
     """
-    if len(data) > MAX_BYTES or not ALPHABET.issuperset(data):
-        raise CertificateInvalid("kernel: not ASCII text of at most a megabyte without comments, escapes and braces")
     try:
-        return _Reader(inputs, sizes).module(parsed(data.decode("ascii")))
+        return _Reader(inputs, sizes).module(tree_of(data))
     except (RecursionError, ValueError):  # an integer too long to be shown
         raise CertificateInvalid("kernel: expressions nest too deeply, or an integer is too long") from None
-
-
-def parsed(text: str) -> ast.Module:
-    """The tree of a text that Python compiles without a complaint, whatever warnings the process has switched off.
-
-    A text that parses need not compile: loops may nest too deep for it, or a name may be one that nobody may bind.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            module = ast.parse(text)
-            compile(module, "<kernel>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError, Warning) as error:
-        raise CertificateInvalid(f"kernel: not Python: {error!s:.200}") from None
-    return module
 
 
 def refuse(node: ast.AST, why: str) -> NoReturn:

@@ -83,6 +83,8 @@ def causal(shape: Shape, diagonal: Term = ZERO) -> Cells:
 @op("aten.arange.default", "aten.arange.start")
 def arange(b: Builder, *bounds: Any, **options: Any) -> Cells:
     plain_options(options)
+    if len(bounds) not in (1, 2):
+        refuse("arange takes an end, or a start and an end")
     if options.get("dtype") not in (None, "int64"):
         refuse("arange of other numbers than int64")
     start, end = (ZERO, index(bounds[0])) if len(bounds) == 1 else (index(bounds[0]), index(bounds[1]))

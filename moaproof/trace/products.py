@@ -73,7 +73,7 @@ def attention(
     q, k, v = map(real, (q, k, v))
     if min(len(q.shape), len(k.shape), len(v.shape)) < 2:
         refuse("the query, key and value have at least two axes")
-    if flag(enable_gqa) and len(q.shape) >= 3:
+    if flag(enable_gqa) and min(len(q.shape), len(k.shape), len(v.shape)) >= 3:
         k, v = (x if x.shape[-3] is q.shape[-3] else repeat_heads(b, q.shape[-3], x) for x in (k, v))
     dots = matmul(b, q, permuted(k, swapped(len(k.shape), -2, -1)))
     x = arithmetic(b, "mul", dots, default_scale(b, q.shape[-1]) if scale is None else scale)

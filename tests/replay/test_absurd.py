@@ -9,8 +9,9 @@ import pytest
 from moaproof.assess.ordered import ordered
 from moaproof.assess.replay import MAX_ELEMENTS, replay
 from moaproof.assess.simulator import MAX_STEPS, Machine
-from moaproof.assess.translate import MAX_BYTES, compile_text
+from moaproof.assess.translate import compile_text
 from moaproof.errors import CertificateInvalid, MoaproofError, NotCovered, Refuted
+from moaproof.reader.text import MAX_BYTES
 from moaproof.term import Build, F, Fold, In, Int, Mul, Psi, Real, Size, Term, Var
 from tests.replay.texts import BLOCKS, COPY, CPU, SIZES, Q, cpu, cuda, run, run_over
 
