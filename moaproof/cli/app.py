@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MoaproofError
-from . import check, derive, doctor, explain, export, fuzz, rules
+from . import check, derive, doctor, explain, export, fuzz, mutate, rules
 
 
 class Commands(TyperGroup):
@@ -66,6 +66,6 @@ def moaproof(
 
 
 for command in (
-    check.check, derive.derive, explain.explain, export.export, rules.rules, doctor.doctor, fuzz.fuzz,
+    check.check, derive.derive, explain.explain, export.export, rules.rules, doctor.doctor, fuzz.fuzz, mutate.mutate,
 ):  # fmt: skip
     app.command()(command)
