@@ -49,7 +49,8 @@ def need(condition: object, why: str, code: int = MALFORMED) -> None:
 # ``var k`` is the k-th binder outwards.  ``x k`` is a free index of the checker's own, never in a certificate.
 
 LARGEST, MOST_ARGUMENTS = 2**53 - 1, 16
-HEAVIEST, MOST_MADE = 500_000, 3_000_000  # nodes of a term when nothing is shared; terms that one check may make
+HEAVIEST = 500_000  # nodes of a term when nothing is shared
+BUDGET = 1_000_000, 200_000  # terms that the check of one certificate may make, and products that it may expand
 SCALAR = {"add": 2, "sub": 2, "mul": 2, "div": 2, "max": 2, "neg": 1, "exp": 1, "sqrt": 1}
 FOLDS = ("add", "mul", "max", "softmax")
 BINDERS = {"let": (0, 1), "build": (0, 1), "tiles": (0, 0, 0, 1), "fold": (0, 1, 1)}  # variables that arguments bind
@@ -128,11 +129,17 @@ class Term:
         for a, n in zip(args, binds(self), strict=True):
             self.free, self.fresh = max(self.free, a.free - n), max(self.fresh, a.fresh)
             self.depth, self.weight = max(self.depth, a.depth + 1), self.weight + a.weight
-        need(self.weight <= HEAVIEST and self.serial <= _limit[0], "more nodes than a check may look at")
+        need(self.weight <= HEAVIEST, f"a term of more than {HEAVIEST} nodes")
+        spend(0, 1)
 
 
 _made: dict[tuple[str, Any, tuple[Term, ...]], Term] = {}
-_limit = [MOST_MADE]
+_left = [*BUDGET]
+
+
+def spend(which: int, work: int) -> None:
+    _left[which] -= work
+    need(_left[which] >= 0, "more work than one check may do", UNPROVED)
 
 
 def make(op: str, data: Any = None, args: tuple[Term, ...] = ()) -> Term:
@@ -217,11 +224,6 @@ def unbind(t: Term, x: Term) -> Term:
     return rewritten(t, lambda u, n: u if u.free <= n else x if u.op == "var" else None)
 
 
-def put(t: Term, x: Term, i: Term) -> Term:
-    """``t`` with an index expression for a free index."""
-    return unbind(bind(t, x), i)
-
-
 def _leaf(op: str) -> Callable[[Any], Term]:
     return lambda data: make(op, data)
 
@@ -254,8 +256,7 @@ def f(name: str, *args: Term) -> Term:
     return make("f", name, args)
 
 
-ZERO, ONE, TRUE = number(0), number(1), make("true")
-FALSE = negated(TRUE)
+ZERO, ONE, TRUE, FALSE = number(0), number(1), make("true"), negated(make("true"))
 INDEX_SORTED = frozenset(("int", "size", "x", "iadd", "imul", "idiv", "imin"))
 TRUTHS = frozenset(("true", "lt", "and", "not"))
 Index = tuple[Term, ...]  # of index expressions: a full index, or a shape
@@ -291,7 +292,6 @@ def conjuncts(c: Term) -> Index:
 # with integer coefficients over sizes, indices, minima and quotients; equal polynomials are equal for all values.
 # The spelling of a polynomial as a term is fixed, because the names of atoms in a question depend on it.
 
-MOST_DEGREE, MOST_MONOMIALS = 40, 3000
 Polynomial = dict[Index, int]
 
 
@@ -305,17 +305,17 @@ def plus(p: dict[Any, Any], q: dict[Any, Any], times: int = 1) -> dict[Any, Any]
 
 def times(p: dict[Any, Any], q: dict[Any, Any], join: Callable[[Any, Any], Any]) -> dict[Any, Any]:
     """p*q, where ``join`` multiplies monomials."""
+    spend(1, len(p) * len(q))
     out: dict[Any, Any] = {}
     for m, c in p.items():
         for n, d in q.items():
             key = join(m, n)
             out[key] = out.get(key, 0) + c * d
-        need(len(out) <= MOST_MONOMIALS, f"an expression of more than {MOST_MONOMIALS} terms", UNPROVED)
     return {m: c for m, c in out.items() if c}
 
 
 def _join(m: Index, n: Index) -> Index:
-    need(len(m) + len(n) <= MOST_DEGREE, f"an index expression of a degree above {MOST_DEGREE}", UNPROVED)
+    need(len(m) + len(n) <= 40, "an index expression of a degree above 40", UNPROVED)
     return tuple(sorted(m + n, key=digest)) if m and n else m or n
 
 
@@ -357,7 +357,7 @@ def _floor(p: Polynomial, b: Term) -> Polynomial:
 
 
 def spelled(p: Polynomial) -> Term:
-    """Indexs in the order of their atoms' digests and powers; in each the coefficient first, unless it is 1."""
+    """Monomials in the order of their atoms' digests and powers; in each the coefficient first, unless it is 1."""
     rows = []
     for m, c in sorted(p.items(), key=lambda row: [(digest(a), row[0].count(a)) for a in dict.fromkeys(row[0])]):
         factors = [*([] if c == 1 and m else [number(c)]), *m]
@@ -795,20 +795,11 @@ def atoms_of(t: Term, found: set[Term]) -> None:
                 atoms_of(b, found)
 
 
-def names_of(atoms: set[Term], xs: list[Term]) -> dict[Term, str]:
-    """Free indices are numbered in their own order, other atoms of a kind by the digests that they then have."""
-    rank = {x: index(k) for k, x in enumerate(xs)}
-
-    def renumbered(a: Term) -> str:
-        moved = rewritten(a, lambda u, n: rank.get(u) if u.fresh else u)
-        return digest(settled(moved) if moved.op == "flat" else normal(moved))
-
-    names = {a: f"s.{a.data}" for a in atoms if a.op == "size"} | {x: f"x.{k}" for k, x in enumerate(xs)}
+def names_of(atoms: set[Term]) -> dict[Term, str]:
+    """Sizes and free indices keep their names; the other atoms of a kind are numbered in the order of their digests."""
+    names = {a: f"{a.op[0]}.{a.data}" for a in atoms if a.op in ("size", "x")}
     for op, letter in (("imin", "u"), ("idiv", "q"), ("flat", "m")):
-        mine = [a for a in atoms if a.op == op]
-        if len(mine) > 1:
-            mine.sort(key=renumbered)
-        names |= {a: f"{letter}.{k}" for k, a in enumerate(mine)}
+        names |= {a: f"{letter}.{k}" for k, a in enumerate(sorted((a for a in atoms if a.op == op), key=digest))}
     return names
 
 
@@ -819,8 +810,7 @@ class Question:
         atoms: set[Term] = set()
         for t in (*facts, goal):
             atoms_of(t, atoms)
-        xs = {x for t in (*facts, goal) for x in leaves(t) if x.op == "x"}
-        self.names = names_of(atoms, sorted(xs, key=lambda x: x.data))
+        self.names = names_of(atoms)
         asked = [*(clause(t, True) for t in facts), clause(goal, False), *(c for a in atoms for c in meaning_of(a))]
         self.used: set[str] = set()
         clauses = {self.spelled(c): c for whole in asked for c in split(whole)}
@@ -870,6 +860,15 @@ def related(facts: Iterable[Term], goal: Term, reach: int) -> frozenset[Term]:
 question = cache(Question)
 
 
+@cache
+def renumbered(facts: frozenset[Term], goal: Term) -> Question:
+    """The question with its free indices numbered from 0, in their own order: so equal questions become one."""
+    xs = sorted({x for t in (*facts, goal) for x in leaves(t) if x.op == "x"}, key=lambda x: int(x.data))
+    rank = {x: index(k) for k, x in enumerate(xs)}
+    first, *rest = [rewritten(t, lambda u, n: rank.get(u) if u.fresh else u) for t in (goal, *facts)]
+    return question(frozenset(rest), first)
+
+
 class Place:
     """Facts that hold somewhere: hypotheses, ranges, guards and branches.
 
@@ -888,7 +887,7 @@ class Place:
     @cache  # noqa: B019
     def question(self, goal: Term, turn: int) -> Question:
         """The question with near facts, with those beyond them, and with all."""
-        return question(related(self.facts, goal, turn) if turn < 2 else self.known, goal)
+        return renumbered(related(self.facts, goal, turn) if turn < 2 else self.known, goal)
 
 
 # === Witnesses ============================================================================================
@@ -1262,7 +1261,7 @@ class Bits:
         for tile, rest in (extent.args, extent.args[::-1]):
             whole = normal(add(rest, mul(big, tile)))
             # k is called ``row`` from here on
-            moved = [settle_all(put(u, row, sub(row, mul(big, tile)))) for u in (guard, element)]
+            moved = [settle_all(unbind(bind(u, row), sub(row, mul(big, tile)))) for u in (guard, element)]
             if any(big in leaves(u) for u in (whole, tile, *moved)):
                 continue
             if not all(self.holds(place, g) for g in (less(ZERO, tile), at_most(whole, mul(count, tile)))):
@@ -1758,7 +1757,7 @@ class Judge:
 
 def replay(c: dict[str, Any]) -> str:
     """The verdict on a certificate, or a refusal that names the place."""
-    _limit[0] = len(_made) + MOST_MADE
+    _left[:] = BUDGET
     at_place("inputs", lambda: consistent_inputs(c))
     judge = Judge(at_place("hypotheses", lambda: facts_of(c)), c["witnesses"])
     at_place("Spec", lambda: judge.whole(c["spec"]))
@@ -1774,7 +1773,8 @@ def replay(c: dict[str, Any]) -> str:
     need(term is c["onf"], "onf: the chain ends at another term", TAMPERED)
     at_place("ONF", lambda: judge.whole(c["onf"]))
     w, value = judge.witnessed, "over the reals" if classes["R"] else "in every bit"
-    claims = (name for spec, facts, name in CLAIMS if spec == digest(c["spec"]) and {*facts} == {*c["hypotheses"]})
+    stated = digest(c["spec"]), sorted(map(digest, c["hypotheses"]))
+    claims = (name for spec, facts, name in CLAIMS if (spec, sorted(map(digest, facts))) == stated)
     return (
         f"proved: {next(claims, 'another specification')}: ONF and Spec are equal {value}"
         f" (steps: {', '.join(f'{n} {name}' for name, n in classes.items())}; {w.asked} integer obligations, by"
