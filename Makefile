@@ -20,7 +20,7 @@ check: .venv/.stamp
 	$(BIN)/moaproof check
 
 test: lint types walls regen-check
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: .venv/.stamp
 	$(BIN)/ruff check

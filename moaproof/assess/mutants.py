@@ -20,6 +20,8 @@ the test, and what is changed is the table named after its kind:
 | instruction | the source of an instruction | the harness: PyTorch in float64 and the error model |
 | harness | a fake kernel in place of the real one | the harness |
 | launch | a wrong call of a right kernel | the launcher |
+
+An ``equivalent`` table is a mutation that is no bug: its ``proof``, and perhaps an instance, which all judges accept.
 """
 
 from __future__ import annotations

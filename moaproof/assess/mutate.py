@@ -164,7 +164,7 @@ def run(
     """Judge the mutants of a folder, and what is equivalent."""
     start = time.perf_counter()
     ideas = corpus(place)
-    score = Score(ideas)
+    score = Score([x for x in ideas if any(map(wanted, x.mutants))])
     bench = Bench(place=place, ideas=ideas)
     chosen = [m for x in ideas for m in x.mutants if wanted(m)]
     with _worker(place, [m for m in chosen if m.kind in ELSEWHERE]) as elsewhere:

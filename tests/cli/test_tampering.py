@@ -31,7 +31,7 @@ def test_the_untouched_one_is_accepted(judged, certificate):
     out = judged(certificate)
     assert (out.code, out.word(), out.error) == (0, "proved", "")
     assert out.verdict.claim == "attention"
-    assert out.accepted == ["replay", "source"]
+    assert out.accepted == ["replay", "source", "standalone"]
 
 
 # --- bytes -----------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ import pytest
 
 from tests.fuzz.bombs import BOMBS, MEMORY, PEAK, TooLong, explode, limited
 
+pytestmark = pytest.mark.xdist_group("bombs")  # they are exploded once, by one worker
+
 PROGRAM = Path(__file__).with_name("bombs.py")
 ACCEPTED = {  # large, and well-formed all the same
     "certificate/long trace", "certificate/wide trace", "certificate/huge axis", "certificate/huge lift",

@@ -33,6 +33,7 @@ from moaproof.errors import CertificateInvalid, DigestMismatch, NotCovered, Refu
 from moaproof.term import Add, Int, Size
 
 PLACE = Path(__file__).parents[1] / "mutants"
+one_run = pytest.mark.xdist_group("mutation score")  # the corpus is judged once, by one worker
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +49,13 @@ def score() -> Score:
 # --- the score -----------------------------------------------------------------------------------------------
 
 
+@one_run
 def test_every_mutant_dies_where_it_was_promised(score):
     assert [(r.mutant.id, r.status, r.stage) for r in score.results if r.status != "killed"] == []
     assert score.exit() == 0
 
 
+@one_run
 def test_ideas_are_counted_and_not_instances(score):
     document = score.document()
     assert document["killed"] == document["ideas"] == len(score.ideas) >= 250
@@ -60,15 +63,18 @@ def test_ideas_are_counted_and_not_instances(score):
     assert sum(score.stages().values()) == len(score.ideas)
 
 
+@one_run
 def test_an_ordinary_test_misses_many(score):
     assert len(score.missed()) >= 40
     assert {x.area for x in score.missed()} <= {"schedule", "term", "text-cpu", "rule"}
 
 
+@one_run
 def test_every_stage_kills(score):
     assert set(score.mutants_by_stage()) == set(STAGES)
 
 
+@one_run
 def test_what_is_equivalent_is_accepted(score):
     assert [(e.id, k) for e, k in score.refused()] == []
     assert sum(e.mutant is not None for e, _ in score.equal) >= 10
@@ -82,6 +88,7 @@ def test_sources_are_reports():
     ] == []
 
 
+@one_run
 def test_the_second_writing_refuses_what_the_kernel_refuses(score, bench, tmp_path):
     """But for what it says that it does not look at."""
     found = {r.mutant.id: r.stage for r in score.results}
@@ -152,6 +159,11 @@ def test_the_command_tells_them_apart(tmp_path, stage, mutant, code, word):
 def test_a_name_that_fits_nothing_is_no_success(tmp_path):
     (tmp_path / "a.toml").write_text(ROW.format(id="a", stage="equality", mutant=WRONG))
     assert _moaproof("nothing", "--corpus", str(tmp_path)).exit_code == 1
+
+
+def test_only_what_is_asked_for_counts(tmp_path):
+    (tmp_path / "a.toml").write_text("".join(ROW.format(id=k, stage="equality", mutant=WRONG) for k in "ab"))
+    assert "1 of 1 ideas killed" in _moaproof("b/", "--corpus", str(tmp_path)).stdout
 
 
 def _moaproof(*args: str):
