@@ -209,7 +209,8 @@ class Term:
         if n < row.arity or (not row.open_ended and n != row.arity) or n > MAX_ARITY.get(op, 16):
             raise IllFormed(f"{op} takes {row.arity} arguments, not {n}")
         if not row.data(data, n):
-            raise IllFormed(f"{op} cannot carry {data!r:.80}")
+            shown = f"{data!r:.80}" if not isinstance(data, int) or _is_int(data) else "an integer above 2^53"
+            raise IllFormed(f"{op} cannot carry {shown}")
         self = object.__new__(cls)
         fill = object.__setattr__
         fill(self, "op", op)

@@ -202,12 +202,13 @@ def judge_standalone(data: bytes, accepted: bool = False) -> None:
         done = subprocess.run(
             [sys.executable, "-I", "-S", str(STANDALONE), str(path)], capture_output=True, text=True, check=False
         )
-    if done.returncode == 0:
+    line = done.stdout.partition("\n")[0]
+    said = line.removeprefix(f"{path}: ") if line.startswith(f"{path}: ") else ""  # else it did not come to an answer
+    if done.returncode == 0 and said.startswith("proved: "):
         return
-    lines = (done.stderr.strip() or done.stdout.strip()).replace(f"{path}: ", "").splitlines()
-    why = f"standalone: {lines[0] if lines else 'no answer'}"
+    why = f"standalone: {said or 'no answer: it was ended, or failed'}"
     refusals: dict[int, type[MoaproofError]] = {1: Refuted, 2: CertificateInvalid, 4: DigestMismatch}
-    if done.returncode not in refusals:
+    if done.returncode not in refusals or not said:
         raise Unknown(why)
     if accepted:
         raise JudgesDisagree(f"{why}; replay accepts it")

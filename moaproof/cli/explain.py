@@ -94,6 +94,8 @@ def _owed(c: Certificate) -> list[str]:
         found = check_inequalities(c.onf, facts_of(c))
     except MoaproofError as e:
         return [f"not seen: {e}"]
+    except RecursionError:
+        return ["not seen: the term is nested too deep"]
     return [f"{o.kind} at {'.'.join(map(str, o.path))}: {o.goal}; {o.how}" for o in found.obligations] or ["none"]
 
 

@@ -76,6 +76,7 @@ class Defined:
             array, *index = t.args
             for i, s in zip(index, typeof(array, here.ctx).shape, strict=True):
                 self.check(i, here)
+                self.check(s, here)
                 self._within(i, s, here)
             self.cell(array, index, here)
         elif t.op != "in":

@@ -52,9 +52,9 @@ def close(t: Term, x: Term, level: int = 0) -> Term:
 
 
 def conjuncts(guard: Term) -> list[Term]:
-    """The parts of a conjunction."""
+    """The parts of a conjunction, each once."""
     if guard.op == "and":
-        return conjuncts(guard.args[0]) + conjuncts(guard.args[1])
+        return list(dict.fromkeys(conjuncts(guard.args[0]) + conjuncts(guard.args[1])))
     return [] if guard is TRUE else [guard]
 
 

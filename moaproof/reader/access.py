@@ -438,6 +438,7 @@ class _Text:
         bounds = [self.index(a, scope) for a in _args(s.iter)]
         start, stop = (ZERO, bounds[0]) if len(bounds) == 1 else (bounds[0], bounds[1])
         step = bounds[2] if len(bounds) == 3 else ONE
+        self.values.append(Value(Sub(stop, start), scope.path, s.lineno))  # how far it goes
         i = self.fresh()
         facts = [Le(start, i), Lt(i, stop)] if start is not ZERO else [Lt(Int(-1), i), Lt(i, stop)]
         indices = [i]
@@ -453,6 +454,7 @@ class _Text:
         )
         self.open(made, frame)
         inside = scope.enter(made)
+        self.values.append(Value(Add(i, step), inside.path, s.lineno))  # where the last iteration ends
         self.bind(s, name, Name("index", i), inside)
         self.body(s.body, inside, made)
 
@@ -592,12 +594,12 @@ class _Text:
                 return self.value(a, scope, frame)
             case ast.IfExp(test=test, body=yes, orelse=no):
                 condition = self.guard(test, scope, frame)
-                found_in = frozenset[Array]()
+                found: list[frozenset[Array]] = []
                 for part, facts, c in ((yes, conjuncts(condition), condition), (no, [Not(condition)], Not(condition))):
                     made = Frame("guard", node.lineno, facts=tuple(facts), decides=(c,))
                     self.open(made, frame)
-                    found_in |= self.value(part, scope.enter(made), made)
-                return found_in
+                    found.append(self.value(part, scope.enter(made), made))
+                return found[0] & found[1]  # what it comes from, whichever branch is taken
             case ast.Call() if _called(node, 1) == "real":
                 return self.literal(_args(node)[0], scope)
             case ast.Call() if VALUES.get(_called(node, 1, 2)) == len(node.args):

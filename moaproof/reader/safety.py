@@ -41,7 +41,8 @@ each thread runs to the next barrier alone: each read has one last write.
 *Argued, not asked of the decider*: that an offset whose Horner levels are each proved one to one and onto is so as a
 whole (induction over the levels); that equal indices of loops with uniform bounds mean the same epoch in all threads;
 that inputs are not written and do not overlap the output (the grammar, and the launcher at each call); for int64, that
-offsets fit (the launcher bounds the cells of each array by 2^63).  Atomics, warps and asynchronous copies are outside
+every integer fits: ``runtime/widths.py`` computes the ranges of all index terms of the ONF, guards and bounds included,
+at each call, and a launcher of CUDA texts owes the same.  Atomics, warps and asynchronous copies are outside
 the grammar and so are refused.
 """
 
@@ -120,7 +121,10 @@ def check_text(
     Raises ``CertificateInvalid`` for text outside the grammar, ``Refuted`` with a witness, or ``Unknown``.
     """
     table = read_table(data, inputs, sizes, out_shape)
-    report = _Judge(table, facts, integers, sizes).report()
+    try:
+        report = _Judge(table, facts, integers, sizes).report()
+    except (RecursionError, MemoryError):
+        raise Unknown("kernel: expressions nest too deeply to be judged") from None
     require_pairs(report, table)
     return report
 
@@ -190,17 +194,15 @@ class Tile:
         return all(self.updates(x) for x in self.written[r.array] for f in loops if f in x.path)
 
     def updates(self, w: Row) -> bool:
-        """Does the written value come from the array itself, perhaps by way of scalars?"""
-        seen: set[Array] = set()
-        todo = list(w.sources)
-        while todo:
-            a = todo.pop()
-            if a is w.array:
-                return True
-            if a not in seen and not a.extents:
-                todo += [s for x in self.written.get(a, []) for s in x.sources]
-            seen.add(a)
-        return False
+        """Does the written value come from the array itself, perhaps by way of scalars that hold nothing else?"""
+        through = {a for a in self.written if a.space == "scratch" and not a.extents}
+        while lost := {a for a in through if not all(self._from(w.array, x, through) for x in self.written[a])}:
+            through -= lost
+        return self._from(w.array, w, through)
+
+    @staticmethod
+    def _from(array: Array, w: Row, through: set[Array]) -> bool:
+        return array in w.sources or not through.isdisjoint(w.sources)
 
 
 # --- substitution, forms --------------------------------------------------------------------------------
@@ -504,9 +506,14 @@ class _Judge:
         for goal in (Lt(Int(-1), q), Lt(q, p), Lt(Int(-1), rest), Lt(rest, s)):
             self.prove("gamma", onto, goal, "each offset is that of an index, its quotient and remainder", (1,))
 
+    def hoisted(self, r: Row) -> bool:
+        """May Numba move the read in front of ``prange``, and out of its guards?  If no index moves its address."""
+        inside = self.table.target == "cpu" and sharers(r) is not None
+        return inside and not r.write and bool(r.index) and not any(i.fresh for i in r.index)
+
     def bounds(self, r: Row) -> None:
         """Every index in range; an offset without levels within the cells."""
-        name, facts = r.array.name, self.within(r.path)
+        name, facts = r.array.name, list(self.facts) if self.hoisted(r) else self.within(r.path)
         verb = "written" if r.write else "read"
         if r.flat and r.array.space == "output":
             raise Unknown(f"kernel, line {r.line}: gamma: the offset is not gamma over the extents of {name}")
@@ -725,7 +732,8 @@ class _Judge:
         What a Horner form meets on its way is between 0 and the cells, because each level's extent is at least 1.
         """
         bounds = limits(self.table, self.sizes)
-        met = {(t, r.path) for r in self.table.rows if not r.flat and r.index for t in _on_the_way(r)}
+        limited = [r for r in self.table.rows if not r.flat and r.index and r.array.space != "scratch"]
+        met = {(t, r.path) for r in limited for t in _on_the_way(r)}
         for v in dict.fromkeys((v.term, v.path, v.line) for v in self.table.values):
             term, path, line = v
             facts, what = [*self.within(path), *bounds], "an index fits 32 bits"

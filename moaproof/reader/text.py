@@ -31,4 +31,6 @@ def tree_of(data: bytes) -> ast.Module:
             compile(module, "<kernel>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError, Warning) as error:
         raise CertificateInvalid(f"kernel: not Python: {error!s:.200}") from None
+    if any(getattr(node, "type_params", None) for node in ast.walk(module)):  # names bound by a header, since 3.12
+        raise CertificateInvalid("kernel: type parameters are outside the grammar")
     return module

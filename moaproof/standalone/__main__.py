@@ -17,6 +17,7 @@ the Spec.  Not looked at here:
 - (d) compilers and hardware; rounding, error bounds, overflow of exp, and the real inequalities of softmax;
 - evaluation at random points, SymPy's answers, and any solver's;
 - that the sizes which satisfy the hypotheses are distinct and at least 2 where these allow it.
+Extents and counts that are computed by more than arithmetic are not covered: they are "not proved".
 
 Letters: t u terms, x free indices, i at index tuples, s z shapes, p q polynomials, m l o a softmax state.
 """
@@ -145,10 +146,9 @@ def spend(which: int, work: int) -> None:
 def make(op: str, data: Any = None, args: tuple[Term, ...] = ()) -> Term:
     """The node; the same object for the same operation, data and arguments."""
     key = (op, data, args)
-    t = _made.get(key)
-    if t is None:
-        t = _made[key] = Term(op, data, args)
-    return t
+    if key not in _made:
+        _made[key] = Term(op, data, args)
+    return _made[key]
 
 
 def admit(op: Any, data: Any, args: tuple[Term, ...]) -> Term:
@@ -283,8 +283,10 @@ def within(i: Term, extent: Term) -> Index:
     return less(number(-1), i), less(i, extent)
 
 
+@cache
 def conjuncts(c: Term) -> Index:
-    return conjuncts(c.args[0]) + conjuncts(c.args[1]) if c.op == "and" else () if c is TRUE else (c,)
+    parts = (c,) if c.op != "and" else conjuncts(c.args[0]) + conjuncts(c.args[1])
+    return tuple(dict.fromkeys(u for u in parts if u is not TRUE))
 
 
 # === Polynomials ==========================================================================================
@@ -360,8 +362,7 @@ def spelled(p: Polynomial) -> Term:
     """Monomials in the order of their atoms' digests and powers; in each the coefficient first, unless it is 1."""
     rows = []
     for m, c in sorted(p.items(), key=lambda row: [(digest(a), row[0].count(a)) for a in dict.fromkeys(row[0])]):
-        factors = [*([] if c == 1 and m else [number(c)]), *m]
-        rows.append(reduce(mul, factors))
+        rows.append(reduce(mul, [*([] if c == 1 and m else [number(c)]), *m]))
     return reduce(add, rows) if rows else ZERO
 
 
@@ -409,6 +410,15 @@ def seen_by(t: Term, env: Env) -> Env:
 def named(t: Term, env: Env) -> Env:
     """The environment of a let's body."""
     return (*env, thunk(t, seen_by(t, env), owed=True))
+
+
+def extent(t: Term, env: Env) -> Term:
+    """The value of an extent or count, which must be arithmetic: of other terms a value does not say all they owe."""
+    good = kind(t, env) == INDEX and all(u.op in INDEX_SORTED or u.op == "var" for u in subterms(t))
+    bound = [env[~u.data] for u in subterms(t) if good and u.op == "var"]
+    good = good and all(isinstance(e, Term) or e.owed for e in bound)
+    need(good, "an extent or count is more than arithmetic of indices", UNPROVED)
+    return value(t, env)
 
 
 def kind(t: Term, env: Env) -> Kind:
@@ -468,9 +478,8 @@ def _kind_of_node(t: Term, env: Env) -> tuple[object, Kind]:
 def _kind_of_loop(t: Term, env: Env) -> tuple[object, Kind]:
     """Of build, tiles and fold: by the body at a new index, on which no extent may depend."""
     a, x = t.args, index(fresh_above(env))
-    good = all(kind(u, env) == INDEX for u in a[: 3 if t.op == "tiles" else 1])
-    need(good, f"{t.op}: an extent is no index expression")
-    s, (sort, shape) = value(a[0], env), kind(a[-1], (*env, x))
+    s, *tiling = [extent(u, env) for u in a[: 3 if t.op == "tiles" else 1]]
+    sort, shape = kind(a[-1], (*env, x))
     if t.op == "fold":
         result, allowed = FOLDED.get(t.data, ("real", {"real"}))
         good = kind(a[1], (*env, x)) == BOOL and sort in allowed
@@ -478,8 +487,7 @@ def _kind_of_loop(t: Term, env: Env) -> tuple[object, Kind]:
     elif t.op == "build":
         good, whole = sort != "state", (sort, (s, *shape))
     else:
-        tile = value(a[2], env)
-        rows = make("imin", None, (tile, sub(s, mul(x, tile))))
+        rows = make("imin", None, (tiling[1], sub(s, mul(x, tiling[1]))))
         good = sort != "state" and bool(shape) and same_index(shape[0], rows)
         whole = sort, (s, *shape[1:])
     return good and all(e.fresh <= x.data for e in whole[1]), whole
@@ -592,8 +600,7 @@ def unfolded(t: Term, env: Env) -> tuple[Term, Env]:
     count, fits, _ = OPERATORS[t.op]
     arrays, counts = t.args[:count], t.args[len(t.args[:count]) :]
     shapes = [kind(u, env)[1] for u in arrays]
-    need(t.op == "omega" or all(kind(u, env) == INDEX for u in counts), f"{t.op}: a count is no index expression")
-    given = [thunk(u, env) if t.op == "omega" else value(u, env) for u in counts]
+    given = [thunk(u, env) if t.op == "omega" else extent(u, env) for u in counts]
     need(fits(shapes, given, t.data), f"{t.op} of arrays that do not fit it")
     pattern = _pattern(t.op, t.data, tuple(tuple(s is ONE for s in shape) for shape in shapes), len(given))
     return pattern, (*(thunk(u, seen_by(u, env)) for u in arrays), *(s for shape in shapes for s in shape), *given)
@@ -967,7 +974,7 @@ class Tree:
                 self.must(False)
 
     def product(self, row: Any, facts: list[Polynomial]) -> Polynomial:
-        self.must(isinstance(row, list) and row and type(row[0]) is int and row[0] > 0)
+        self.must(isinstance(row, list) and 0 < len(row) <= 9 and type(row[0]) is int and row[0] > 0)
         p: Polynomial = {(): row[0]}
         for k in row[1:]:
             self.must(type(k) is int and 0 <= k < len(facts))
@@ -1550,8 +1557,7 @@ def read(data: bytes) -> dict[str, Any]:
         for row in s.get("choose", ()):
             root(row[2])
     need(next(roots, None) is None, "terms: a root is not used", TAMPERED)
-    fields: dict[str, Any] = d
-    return fields
+    return dict(d)
 
 
 def terms_of(nodes: list[list[Any]], roots: list[int]) -> list[Term]:
@@ -1757,7 +1763,6 @@ class Judge:
 
 def replay(c: dict[str, Any]) -> str:
     """The verdict on a certificate, or a refusal that names the place."""
-    _left[:] = BUDGET
     at_place("inputs", lambda: consistent_inputs(c))
     judge = Judge(at_place("hypotheses", lambda: facts_of(c)), c["witnesses"])
     at_place("Spec", lambda: judge.whole(c["spec"]))
@@ -1790,13 +1795,14 @@ WORDS = {REFUTED: "refuted", MALFORMED: "no certificate", UNPROVED: "not proved"
 
 def check(path: str) -> tuple[int, str]:
     """The exit code and the line for one file."""
+    _left[:] = BUDGET
     try:
         with open(path, "rb") as file:  # noqa: PTH123  loading pathlib takes as long as a check
             return 0, replay(read(file.read(2 * MOST_BYTES)))
     except Refusal as e:
         return e.args[0], f"{WORDS[e.args[0]]}: {e.args[1]}"
-    except RecursionError:
-        return UNPROVED, "not proved: nested too deep"
+    except (RecursionError, MemoryError):
+        return UNPROVED, "not proved: nested too deep, or too large"
     except (OSError, ValueError) as e:
         return MALFORMED, f"cannot be read: {e}"
 

@@ -75,3 +75,12 @@ def test_its_table_is_that_of_the_certificates() -> None:
     for name, steps, digest in shown:
         assert "/".join(certified[name][2:5]) == steps
         assert certified[name][-1] == f"`{digest}`"
+
+
+def test_its_judges_rest_on_the_lines_that_are_counted() -> None:
+    """The trusted lines of each judge are those of CERTIFICATES.md."""
+    certificates = (ROOT / "CERTIFICATES.md").read_text(encoding="utf-8")
+    rests = next(line for line in certificates.splitlines() if line.startswith("| **rests on** |"))
+    due = dict(zip(("replay", "source", "standalone", "cvc5"), re.findall(r"\b(\d+) lines", rests), strict=True))
+    shown = dict(re.findall(r"^\| (replay|source|standalone|cvc5) \|.* (\d+)(?: more)? \|$", README, re.MULTILINE))
+    assert shown == due

@@ -444,3 +444,113 @@ def test_text_outside_the_grammar_reaches_no_decider() -> None:
     t = TEXTS["tiled"]
     with pytest.raises(CertificateInvalid):
         prove(t, t.data.replace(b"cuda.syncthreads()", b"cuda.syncwarp()"), Silent())
+
+
+# --- what a hostile reader found ------------------------------------------------------------------------------
+
+FILL = """    for e in range(t, tk * dk, cuda.blockDim.x):
+        ks[e // dk, e % dk] = ZERO
+    for e in range(t, tk * dv, cuda.blockDim.x):
+        vs[e // dv, e % dv] = ZERO
+    cuda.syncthreads()
+    y = ZERO
+    for kb in range(bk):
+"""
+WHOLE_TILE = [
+    ("    for kb in range(bk):\n", FILL),
+    ("for u in range(min(tk, m - kb * tk)):", "for u in range(tk):"),
+]
+READ_K, READ_V = (f"{x}[((i * h + j) * m + (kb * tk + r)) * d{x} + d]" for x in "kv")
+STALE = {
+    "plainly": [],
+    "through a scalar that is used twice": [
+        (f"ks[r, d] = {READ_K}\n", f"y = {READ_K}\n                ks[r, d] = y\n"),
+        (f"vs[r, d] = {READ_V}\n", f"y = {READ_V}\n                vs[r, d] = y\n"),
+        ("s = s + x[c] * ks[u, c]", "y = ks[u, c]\n                    s = s + x[c] * y"),
+        ("o[c] = o[c] * f + p * vs[u, c]", "y = vs[u, c]\n                    o[c] = o[c] * f + p * y"),
+    ],
+    "by a choice": [
+        (
+            f"if kb * tk + r < m:\n                ks[r, d] = {READ_K}\n",
+            f"ks[r, d] = ({READ_K} if kb * tk + r < m else ks[r, d])\n",
+        ),
+        (
+            f"if kb * tk + r < m:\n                vs[r, d] = {READ_V}\n",
+            f"vs[r, d] = ({READ_V} if kb * tk + r < m else vs[r, d])\n",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("how", STALE)
+def test_a_row_that_an_earlier_tile_left_is_not_initialised(how: str) -> None:
+    t = TEXTS["tiled"]
+    text = t.data.decode()
+    for old, new in [*WHOLE_TILE, *STALE[how]]:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    with pytest.raises((Refuted, Unknown), match="initialised"):
+        check_text(text.encode(), t.inputs, t.sizes, t.facts, t.out, Integers())
+
+
+def plain(header: str, parameters: str, body: str) -> bytes:
+    return f'"""x"""\n\n{header}\ndef kernel({parameters}):\n{body}'.encode()
+
+
+FAR = """    for w in prange(n):
+        x = empty(4, real)
+        for c in range(4):
+            x[c] = ZERO
+            if 1000000000000 < m:
+                x[c] = x[c] * q[1000000000000]
+        out[w] = x[0] + x[1] * x[2]
+"""
+N, M = Size("n"), Size("m")
+CPU_HEADER = (
+    "from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real,"
+    ' rescale, sqrt\n\n\n@njit(parallel=True, error_model="numpy")'
+)
+INT32_HEADER = (
+    "from moaproof.instructions.cuda_float32 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real,"
+    ' rescale, sqrt\n\n\n@launch(grid=("n", 1, 1), block=(1, 1, 1), constants=({constants}), index="int32")'
+)
+
+
+def test_a_read_that_may_be_hoisted_is_in_bounds_without_its_guard() -> None:
+    """Numba moves a read that no index moves in front of the loop, out of its guard."""
+    text = plain(CPU_HEADER, "out, q, n, m", FAR)
+    with pytest.raises((Refuted, Unknown), match="bounds"):
+        check_text(text, (In("q", M),), ("n", "m"), (), (N,), Integers())
+
+
+def test_scratch_has_no_limit_of_cells() -> None:
+    body = """    x = cuda.local.array((ta, tb, tc), real)
+    for i in range(ta):
+        for j in range(tb):
+            for k in range(tc):
+                x[i, j, k] = ONE
+                y = (q[cuda.blockIdx.x] if n < (i * tb + j) * tc + k else ZERO)
+    out[cuda.blockIdx.x] = q[cuda.blockIdx.x]
+"""
+    text = plain(INT32_HEADER.format(constants='"ta", "tb", "tc"'), "out, q, n", body)
+    with pytest.raises((Refuted, Unknown), match="width"):
+        check_text(text, (In("q", N),), ("n", "ta", "tb", "tc"), (), (N,), Integers())
+
+
+def test_the_integers_of_a_loop_itself_have_a_width() -> None:
+    body = """    for e in range(0 - n - n, n + n - 1, n):
+        if e < 1 and 0 < e + 1:
+            y = ONE
+    out[cuda.blockIdx.x] = q[cuda.blockIdx.x]
+"""
+    text = plain(INT32_HEADER.format(constants=""), "out, q, n", body)
+    with pytest.raises((Refuted, Unknown), match="width"):
+        check_text(text, (In("q", N),), ("n",), (Lt(Int(0), N),), (N,), Integers())
+
+
+def test_a_long_chain_of_scalars_ends_in_an_error_of_ours() -> None:
+    lines = "".join(f"    a{k + 1} = a{k} + 1\n" for k in range(3000))
+    body = f"    a0 = 1\n{lines}    y = ZERO\n    if a3000 < n:\n        y = q[a3000]\n    out[cuda.blockIdx.x] = ONE\n"
+    text = plain(INT32_HEADER.format(constants="").replace("int32", "int64"), "out, q, n", body)
+    with pytest.raises(MoaproofError):
+        check_text(text, (In("q", N),), ("n",), (), (N,), Integers())

@@ -19,11 +19,13 @@ from moaproof.term import (
     F,
     Fold,
     In,
+    Int,
     Le,
     Let,
     Lt,
     Mul,
     Psi,
+    Real,
     Size,
     Sub,
     Term,
@@ -188,6 +190,8 @@ def test_an_operators_argument_owes_what_is_read_of_it(name: str, twin: ModuleTy
 # --- shapes and counts -------------------------------------------------------------------------------
 
 X = In("x")
+BEYOND = Psi(Build(Int(2), ZERO), Int(7))
+LOST = Term("tau", None, (Build(Psi(Term("iota", None, (ZERO,)), ONE), X),))
 ALONE: dict[str, tuple[tuple[Term, ...], Term, str]] = {  # facts, a term, what it is
     "a ragged array": ((), Build(n, Build(Var(0), X)), "refused"),
     "a ragged array of sums": ((), Build(n, Fold("add", Var(0), X)), "defined"),
@@ -203,8 +207,15 @@ ALONE: dict[str, tuple[tuple[Term, ...], Term, str]] = {  # facts, a term, what 
         Fold("add", Add(ONE, Mul(ZERO, Term("tau", None, (Build(Div(ONE, ZERO), X),)))), X),
         "refused",
     ),
-    "a count of a quotient": ((Lt(ZERO, c),), Fold("add", Term("tau", None, (Build(Div(n, c), X),)), X), "defined"),
-}
+    "a count of a quotient": ((Lt(ZERO, c),), Fold("add", Div(n, c), X), "defined"),
+    "a count by 1/0": ((), Psi(Term("reshape", None, (X, Let(F("div", Real(1), Real(0)), ONE))), ZERO), "refused"),
+    "a count out of range": ((), Term("take", (1,), (E, Psi(Build(ZERO, n), Int(7)))), "refused"),
+    "an extent that has no cell": ((), Psi(Term("broadcast", None, (X, LOST)), ZERO), "refused"),
+    "an extent under facts that cannot hold": ((), Term("cat", None, (Build(BEYOND, X), Build(Int(2), X))), "refused"),
+    "an extent of an axis that is summed": ((), Term("reduce", ("add", 0), (Build(BEYOND, X),)), "refused"),
+    "an extent under a sum of nothing": ((), Psi(Fold("add", ZERO, Build(Psi(Build(Int(2), ONE), Int(7)), X)), ZERO),
+                                         "refused"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -217,6 +228,13 @@ def test_shapes_and_counts(name: str, twin: ModuleType) -> None:
         assert found == "refused"
     else:
         assert found == "defined"
+
+
+def test_an_extent_is_arithmetic_to_the_second_writing(twin: ModuleType) -> None:
+    """What it does not cover it does not prove: the kernel knows that this extent is n."""
+    t_ = Fold("add", Term("tau", None, (Build(n, X),)), X)
+    Checker(()).check_defined(t_)
+    assert twin.of_term((), t_) == "refused"
 
 
 def test_an_array_may_not_become_one_of_another_shape(twin: ModuleType) -> None:
