@@ -594,12 +594,12 @@ class _Text:
                 return self.value(a, scope, frame)
             case ast.IfExp(test=test, body=yes, orelse=no):
                 condition = self.guard(test, scope, frame)
-                found: list[frozenset[Array]] = []
+                branches: list[frozenset[Array]] = []
                 for part, facts, c in ((yes, conjuncts(condition), condition), (no, [Not(condition)], Not(condition))):
                     made = Frame("guard", node.lineno, facts=tuple(facts), decides=(c,))
                     self.open(made, frame)
-                    found.append(self.value(part, scope.enter(made), made))
-                return found[0] & found[1]  # what it comes from, whichever branch is taken
+                    branches.append(self.value(part, scope.enter(made), made))
+                return branches[0] & branches[1]  # what it comes from, whichever branch is taken
             case ast.Call() if _called(node, 1) == "real":
                 return self.literal(_args(node)[0], scope)
             case ast.Call() if VALUES.get(_called(node, 1, 2)) == len(node.args):
