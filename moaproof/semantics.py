@@ -336,6 +336,11 @@ class Fields(Concrete):
     def element(self, value: int) -> tuple[int, int | None]:
         return value % self.P, value % self.Q
 
+    @staticmethod
+    def same(x: Scalar, y: Scalar) -> bool:
+        """Equal mod p, and mod q where both have that residue."""
+        return bool(x[0] == y[0] and (None in (x[1], y[1]) or x[1] == y[1]))
+
     def rational(self, value: Fraction) -> Scalar:
         n, d = value.numerator, value.denominator
         if d % self.P == 0:

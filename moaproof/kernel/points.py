@@ -36,9 +36,8 @@ def agree_at_points(c: Certificate) -> None:
 
 
 def _agree(a: tuple[Any, list[Any]], b: tuple[Any, list[Any]]) -> bool:
-    """Equal shapes; elements equal mod p, and mod q where both have that residue (an exponential has none)."""
-    pairs = zip(a[1], b[1], strict=False)
-    return a[0] == b[0] and all(x[0] == y[0] and (None in (x[1], y[1]) or x[1] == y[1]) for x, y in pairs)
+    """Equal shapes and equal elements."""
+    return a[0] == b[0] and all(map(Fields.same, a[1], b[1]))
 
 
 def draw_sizes(c: Certificate, rng: random.Random, values: Sequence[int]) -> dict[str, int]:

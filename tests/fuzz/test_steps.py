@@ -77,11 +77,6 @@ def other(params: Any, rng: random.Random) -> Any:
     return params + rng.choice((-1, 0, 1)) if type(params) is int else params
 
 
-def agree(x: Any, y: Any) -> bool:
-    """Equal mod p; mod q where both have that residue: what comes of an exponential has none."""
-    return x[0] == y[0] and (None in (x[1], y[1]) or x[1] == y[1])
-
-
 def equal(c: Certificate, a: Term, b: Term, rng: random.Random, bits: bool) -> bool:
     """Do two whole terms have the same elements, at some small sizes that the hypotheses allow?"""
     for values in ((1, 2, 3), (0, 1, 2), (1, 2), (1, 3), (2, 3)):
@@ -94,7 +89,7 @@ def equal(c: Certificate, a: Term, b: Term, rng: random.Random, bits: bool) -> b
             (shape, left), (other_shape, right) = evaluate(a, exact), evaluate(b, exact)
         except ZeroDivisionError:
             continue  # a sum of exponentials may vanish in a finite field
-        if shape != other_shape or not all(map(agree, left, right)):
+        if shape != other_shape or not all(map(Fields.same, left, right)):
             return False
         if bits:
             floats = {
