@@ -20,7 +20,7 @@ assumed, unknown, refuted*.  A conclusion is as strong as the weakest thing it r
 | claim | says | status | by |
 |---|---|---|---|
 | (a) | the Spec is the traced function | tested | operator table; Spec and function compared in float64 on random ragged shapes at every derivation |
-| (b) | the ONF equals the Spec over the reals, in every bit where all steps are I or S, and no exponent, divisor or difference of its own leaves its range, for all sizes | proved | replay and standalone: two checkers that share no code, each in a fresh process |
+| (b) | the ONF equals the Spec over the reals, in every bit where all steps are I or S, and no exponent, divisor or difference of its own leaves its range, for all sizes | proved | replay and standalone: two checkers that share no code, each in a fresh process; the ranges by replay alone |
 | (c) | the shipped text is the ONF: in bounds, scratch read after it was filled, each cell written once, iterations of `prange` disjoint | proved | source: the text is read back and its accesses are audited; and tested by an exact and an ordered replay |
 | (d) | the compiled code does what the text says, and rounds as IEEE 754 | assumed | fuzzed against PyTorch float64 within a stated error model |
 
@@ -107,7 +107,8 @@ every fact is at least 0 and every c positive; `["or", k, ..]` gives a tree for 
 ## What is not covered
 
 - Rounding errors: no bound is part of a certificate yet.  The fuzzing tolerance is an error model, not a theorem.
-- Real inequalities keep exponents at most 0 and divisors at least 1 over the reals; how large scores may be before a
+- Real inequalities keep exponents at most 0 and divisors at least 1 over the reals, or within a constant that the
+  obligation states (`moaproof explain`); they are judged by replay alone.  How large scores may be before a
   product overflows belongs to the error bound, and rounding of a shifted score to the error model.
 - Index arithmetic is proved over the integers.  The launcher runs each kernel's index terms in exact interval arithmetic
   at the sizes of a call and refuses what could leave 64 bits.  No text uses 32-bit offsets.
@@ -145,8 +146,8 @@ def _judges(package: Path) -> str:
     lines.append(f"| **rests on** | {' | '.join(own.values())} |")
     lines += [
         "",
-        "A certificate is accepted only if every judge that is asked accepts it: for claim (b) it is enough that replay or",
-        "standalone is right.  By default replay, source and standalone are asked; where two disagree, that is an error",
+        "A certificate is accepted only if every judge that is asked accepts it: that the ONF is defined and",
+        "equals the Spec, it is enough that replay or standalone is right.  By default replay, source and standalone are asked; where two disagree, that is an error",
         "(exit 5), not a vote.  Beside the judges, the test suite decides the memory of each shipped text again by integer",
         "polyhedra (islpy), and `moaproof mutate` shows what each stage refuses.",
         "",
