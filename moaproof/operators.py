@@ -185,7 +185,6 @@ def _typeof(t: Term, ctx: Context) -> Type:  # noqa: C901  one clause a node
             need(len(array.shape) == len(a) - 1, f"psi: a full index of {len(array.shape)} is due, not {len(a) - 1}")
             for x in a[1:]:
                 scalar(x, ctx, "index")
-            need(array.sort != "state", "psi: a state has no elements")
             return Type(array.sort)
         case "flat":
             array = typeof(a[0], ctx)
@@ -195,14 +194,12 @@ def _typeof(t: Term, ctx: Context) -> Type:  # noqa: C901  one clause a node
         case "build":
             scalar(a[0], ctx, "index")
             body = typeof(a[1], (*ctx, Index(a[0])))
-            need(body.sort != "state", "build: its element is no state")
             return Type(body.sort, (a[0], *_outside(body).shape))
         case "tiles":
             for x in a[:3]:
                 scalar(x, ctx, "index")
             body = typeof(a[3], (*ctx, Index(a[1])))
             due = tile_extent(up(a[0]), up(a[2]), Var(0))
-            need(body.sort != "state", "tiles: its tile is no state")
             need(bool(body.shape) and same_index(body.shape[0], due), "tiles: a tile has min(t, s - q*t) rows")
             return Type(body.sort, (a[0], *_outside(Type("real", body.shape[1:])).shape))
         case "fold":

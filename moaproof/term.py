@@ -33,7 +33,7 @@ MONOIDS: Final = ("add", "mul", "max", "softmax")
 REAL_FUNCTIONS: Final = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "max": 2, "neg": 1, "exp": 1, "sqrt": 1,
 }  # fmt: skip
-AXES: Final = ("seq", "core", "lane")
+AXES: Final = ("seq", "core", "lane", "grid", "thread")
 INPUT_SORTS: Final = ("real", "bool")
 
 

@@ -13,11 +13,11 @@ from moaproof.errors import IllFormed, RuleDoesNotApply
 from moaproof.kernel.rules import Pair, Rule
 from moaproof.term import canonical, dump
 
-from . import indexing, layout, online, operators, sharing, structure
+from . import indexing, layout, online, operators, padding, sharing, structure
 
 MAX_RANK = 16  # more arguments than any operation takes
 
-FAMILIES = (indexing, structure, operators, layout, sharing, online)
+FAMILIES = (indexing, structure, operators, layout, sharing, online, padding)
 
 
 def rules() -> dict[str, Rule]:

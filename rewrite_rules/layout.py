@@ -45,12 +45,12 @@ def _bind_generic(axis: str) -> Generic:
     return Generic(metas={"n": (0, Size("n")), "X": function("F", (Size("n"),))})
 
 
-def _bind_tiles() -> Pair:
+def _bind_tiles(axis: str) -> Pair:
     n, b, t = M("n"), M("b"), M("t")
-    return Tiles(n, b, t, M("X", Var(0))), Tiles(n, b, t, M("X", Var(0)), "core")
+    return Tiles(n, b, t, M("X", Var(0))), Tiles(n, b, t, M("X", Var(0)), axis)
 
 
-def _bind_tiles_generic() -> Generic:
+def _bind_tiles_generic(axis: str) -> Generic:
     n, b, t = Size("n"), Size("b"), Size("t")
     rows = Build(tile_extent(n, t, Var(0)), Psi(array("F", (n,))[1], Add(Mul(Var(1), t), Var(0))))
     metas = {"n": (0, n), "b": (0, b), "t": (0, t), "X": (1, rows)}
@@ -98,11 +98,12 @@ RULES = (
     ),
     Rule(
         id="bind-tiles",
-        law="[q < b] tile(q), joined  ==>  [q < b on the cores] tile(q), joined",
+        law="[q < b] tile(q), joined  ==>  [q < b on an axis of the machine] tile(q), joined",
         source="tiles of a map axis are independent",
         when=("t > 0", "n <= b*t", "(b-1)*t < n"),
         kind="S",
         schema=_bind_tiles,
+        samples=(("core",), ("grid",)),
         generic=_bind_tiles_generic,
     ),
 )

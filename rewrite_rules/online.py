@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from moaproof.kernel.rules import Generic, M, Pair, Rule
 from moaproof.term import (
+    TRUE,
     Add,
     Build,
     F,
     Fold,
     Le,
+    Lt,
     Mul,
     Psi,
     Real,
@@ -73,11 +75,20 @@ def _state_rows() -> Pair:
     return Build(D, each), shared
 
 
-def _split(monoid: str) -> Pair:
+def _tiled(monoid: str, guard: Term) -> Pair:
     b, t = M("b"), M("t")
     k = Add(Mul(Var(1), t), Var(0))
     inner = Fold(monoid, tile_extent(N, t, Var(0)), M("X", k), M("g", k))
-    return Fold(monoid, N, M("X", Var(0)), G), Fold(monoid, b, inner)
+    return Fold(monoid, N, M("X", Var(0)), G), Fold(monoid, b, inner, guard)
+
+
+def _split(monoid: str) -> Pair:
+    return _tiled(monoid, TRUE)
+
+
+def _split_more(monoid: str) -> Pair:
+    """As ``_split``, by more tiles than are needed: one that starts beyond the end is passed over."""
+    return _tiled(monoid, Lt(Mul(Var(0), M("t")), N))
 
 
 def _tile_state(guarded: bool) -> Pair:
@@ -92,6 +103,12 @@ def _tile_state(guarded: bool) -> Pair:
     sums = Build(D, Fold("add", N, F("mul", weight, M("W", Var(0), Var(1))), G))
     left = Fold("softmax", N, State(S, ONE_REAL, Build(D, M("W", Var(1), Var(0)))), G)
     return left, State(top, Fold("add", N, weight, G), sums)
+
+
+def _psi_quotient() -> Pair:
+    row, c = M("X", Var(0)), M("c")
+    left = Psi(Quotient(Fold("softmax", N, row, G)), c)
+    return left, Quotient(Fold("softmax", N, Psi(row, c), G))
 
 
 def _skip_tiles(monoid: str) -> Pair:
@@ -112,6 +129,13 @@ def _distribute_generic() -> Generic:
     return Generic(metas={**metas, "Z": (0, z)})
 
 
+def _psi_quotient_generic() -> Generic:
+    metas = _with_columns()
+    d, w = metas.pop("d")[1], metas.pop("W")[1]
+    row = State(metas.pop("S")[1], ONE_REAL, Build(d, w))
+    return Generic(extents=(d,), metas={**metas, "X": (1, row), "c": (0, Var(0))})
+
+
 def _with_columns() -> dict[str, tuple[int, Term]]:
     n, d = Size("n"), Size("d")
     return {**_row_metas(), "d": (0, d), "W": function("W", (n, d))}
@@ -123,6 +147,12 @@ def _split_generic(monoid: str) -> Generic:
     x = State(element, ONE_REAL, element) if monoid == "softmax" else element
     metas = {"n": (0, n), "b": (0, b), "t": (0, t), "g": function("G", (n,), "bool"), "X": (1, x)}
     return Generic(metas=metas, conditions=tiling(n, b, t), needless=IMPLIED)
+
+
+def _split_more_generic(monoid: str) -> Generic:
+    positive, enough, _ = tiling(Size("n"), Size("b"), Size("t"))
+    why = "0 < T or there is no element, as J*T < n and n <= b*T say; the checker alone needs it, to see one fold"
+    return Generic(metas=_split_generic(monoid).metas, conditions=(positive, enough), needless={0: why})
 
 
 def _skip_generic(monoid: str) -> Generic:
@@ -175,6 +205,14 @@ RULES = (
         generic=lambda: Generic(metas={**_with_columns(), "L": (1, ONE_REAL)}),
     ),
     Rule(
+        id="psi-quotient",
+        law="<c> psi quotient of fold (+) of X(k)  ==>  quotient of fold (+) of <c> psi X(k)",
+        source="a state's value is an array, cell by cell; its columns share m and l",
+        kind="I",
+        schema=_psi_quotient,
+        generic=_psi_quotient_generic,
+    ),
+    Rule(
         id="split-fold",
         law="fold k < n (g) of X(k)  ==>  fold J < b of fold t < min(T, n - J*T) (g) of X(J*T + t)",
         source="associativity; the elements keep their order (of max every bit is kept)",
@@ -183,6 +221,16 @@ RULES = (
         schema=_split,
         samples=(("add",), ("max",), ("softmax",)),
         generic=_split_generic,
+    ),
+    Rule(
+        id="split-fold-more",
+        law="fold k < n (g) of X(k)  ==>  fold J < b (J*T < n) of fold t < min(T, n - J*T) (g) of X(J*T + t)",
+        source="associativity; the elements keep their order (of max every bit is kept)",
+        when=("T > 0", "n <= b*T"),
+        kind="R",
+        schema=_split_more,
+        samples=(("add",), ("max",), ("softmax",)),
+        generic=_split_more_generic,
     ),
     Rule(
         id="tile-state",

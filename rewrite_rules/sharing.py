@@ -8,7 +8,7 @@ outside, or it could not be written.
 from __future__ import annotations
 
 from moaproof.kernel.rules import Generic, M, Pair, Rule
-from moaproof.term import MONOIDS, And, Build, F, Fold, Let, Psi, Real, Size, Var, Where
+from moaproof.term import MONOIDS, And, Build, F, Fold, Let, Psi, Real, Size, Term, Var, Where
 
 from ._generic import array, function, owed
 
@@ -50,12 +50,18 @@ def _skip(monoid: str) -> Pair:
     return Fold(monoid, N, M("X", Var(0)), guard), Fold(monoid, N, M("X", Var(0)), And(M("h", Var(0)), guard))
 
 
+def _element(monoid: str, n: Term) -> tuple[int, Term]:
+    """Any element k of a fold over n; of states, any score and value of weight 1."""
+    count, x = function("F", (n,))
+    return count, Term("state", None, (x, Real(1), x)) if monoid == "softmax" else x
+
+
 def _skip_generic(monoid: str) -> Generic:
     """Any g that implies h is h and some other guard."""
     n = Size("n")
     h = function("H", (n,), "bool")
     g = (1, And(function("G", (n,), "bool")[1], h[1]))
-    return Generic(metas={"n": (0, n), "g": g, "h": h, "X": function("F", (n,))})
+    return Generic(metas={"n": (0, n), "g": g, "h": h, "X": _element(monoid, n)})
 
 
 RULES = (
@@ -92,8 +98,7 @@ RULES = (
         when=(owed("g implies h"),),
         kind="I",
         schema=_skip,
-        samples=tuple((f,) for f in MONOIDS[:3]),
+        samples=tuple((f,) for f in MONOIDS),
         generic=_skip_generic,
-        library=True,
     ),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..errors import JudgesDisagree, MoaproofError
+from ..errors import IllFormed, JudgesDisagree, MoaproofError
 from ..operators import INDEX_SORTED
 from ..shapes import normal, same_index
 from ..term import ONE, TRUE, ZERO, Add, Int, Lt, Mul, Not, Sub, Term, instantiate
@@ -67,6 +67,11 @@ def same_bits(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
         return same_truth(a, b, facts, deciders)
     if a.op == "fold" == b.op and a.data == b.data:
         return _same_fold(a, b, facts, deciders)
+    if (a.op == "where") != (b.op == "where"):
+        test, *branches = (a if a.op == "where" else b).args
+        if _holds(test, facts, deciders.integers):  # padding: the test holds wherever the value is used
+            a, b = (branches[0] if t.op == "where" else t for t in (a, b))
+            return same_bits(a, b, facts, deciders)
     if a.op != b.op or a.data != b.data or len(a.args) != len(b.args):
         raise Different(f"different operations: {a!r:.120} and {b!r:.120}")
     if a.op == "where":
@@ -78,6 +83,14 @@ def same_bits(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:
     for x, y in zip(a.args, b.args, strict=True):
         same_bits(x, y, facts, deciders)
     return None
+
+
+def _holds(test: Term, facts: list[Term], integers: Integers) -> bool:
+    """Is the test of a choice proved?  No, if it is no integer question, or stands among such facts."""
+    try:
+        return integers.holds(facts, test)
+    except IllFormed:
+        return False
 
 
 def _same_fold(a: Term, b: Term, facts: list[Term], deciders: Deciders) -> None:

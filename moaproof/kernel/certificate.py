@@ -32,11 +32,19 @@ KERNEL_FIELDS = ("file", "target", "dtype", "sha256", "instructions")
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """``count`` tiles of ``tile`` cover ``extent``: a definition of two new sizes, possible for every extent."""
+    """``count`` tiles of ``tile`` cover ``extent``: a definition of new sizes, possible for every extent.
+
+    ``tile`` is the name of a size, or a product of names, ``"ri*ty"``: rows in registers by rows on threads.
+    """
 
     extent: str
     tile: str
     count: str
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The names in ``tile``."""
+        return tuple(self.tile.split("*"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ class Certificate:
         """The sizes that the kernels take: as in the inputs' axes, then the others of the ONF, counts before tiles."""
         ordered = dict.fromkeys(u.data for t in self.inputs for s in t.args for u in subterms(s) if u.op == "size")
         used = {u.data for u in subterms(self.onf) if u.op == "size"}
-        new = [s for t in self.tilings for s in (t.count, t.tile)]
+        new = dict.fromkeys(s for t in self.tilings for s in (t.count, *t.factors))
         ordered |= dict.fromkeys(sorted(used - set(new)))
         return tuple(s for s in (*ordered, *new) if s in used)
 
@@ -257,14 +265,16 @@ def _digest(d: Any, where: str) -> str:
 def _tiling(row: Any) -> Tiling:
     if not isinstance(row, list) or len(row) != 3:
         raise CertificateInvalid("tilings: [extent, tile, count] is due")
-    for name in row:
-        if not isinstance(name, str):
-            raise CertificateInvalid("tilings: names of sizes are due")
-        try:
-            Size(name)
-        except IllFormed:
-            raise CertificateInvalid("tilings: names of sizes are due") from None
-    return Tiling(*row)
+    if not all(isinstance(name, str) for name in row):
+        raise CertificateInvalid("tilings: names of sizes are due")
+    found = Tiling(*row)
+    try:
+        distinct = {Size(name) for name in (found.extent, *found.factors, found.count)}
+    except IllFormed:
+        raise CertificateInvalid("tilings: names of sizes are due") from None
+    if len(distinct) != 2 + len(found.factors) or len(found.factors) > 4:
+        raise CertificateInvalid("tilings: a tile is a product of at most 4 sizes, no two of them the same")
+    return found
 
 
 def _witness(d: Any) -> dict[str, int]:
@@ -320,7 +330,7 @@ def _kernel(k: Any) -> Kernel:
     stem = file.removesuffix(".py") if isinstance(file, str) else ""
     if stem == file or not stem.isidentifier() or not stem.isascii() or stem.startswith("_") or len(stem) > 80:
         raise CertificateInvalid(f"kernels: {file!r:.60} is no name of a kernel file")
-    if d["target"] != "cpu" or d["dtype"] not in DTYPES:
-        raise CertificateInvalid("kernels: target cpu and dtype float64 or float32 are due")
+    if d["target"] not in ("cpu", "cuda") or d["dtype"] not in DTYPES:
+        raise CertificateInvalid("kernels: target cpu or cuda and dtype float64 or float32 are due")
     digests = (_digest(d[field], f"kernels: {field}") for field in ("sha256", "instructions"))
     return Kernel(file, d["target"], d["dtype"], *digests)

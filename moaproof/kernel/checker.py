@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import CertificateInvalid, DigestMismatch, IllFormed, MoaproofError, Refuted
 from ..operators import MOA, typeof
 from ..semantics import Numbers, meaning
+from ..shapes import product
 from ..term import ONE, PATTERN_ONLY, ZERO, Int, Le, Lt, Mul, Size, Sub, Term, subterms
 from .bits import Deciders
 from .certificate import Certificate, Step, Tiling, sizes_of
@@ -58,9 +59,10 @@ class Report:
 
 
 def tiling_facts(t: Tiling) -> list[Term]:
-    """t > 0 and (b-1)*t < s <= b*t."""
-    s, tile, count = Size(t.extent), Size(t.tile), Size(t.count)
-    return [Lt(ZERO, tile), Lt(Mul(Sub(count, ONE), tile), s), Le(s, Mul(count, tile))]
+    """t > 0, which is each factor > 0, and (b-1)*t < s <= b*t."""
+    s, count, factors = Size(t.extent), Size(t.count), [Size(f) for f in t.factors]
+    tile = product(factors)
+    return [*(Lt(ZERO, f) for f in factors), Lt(Mul(Sub(count, ONE), tile), s), Le(s, Mul(count, tile))]
 
 
 def facts_of(c: Certificate) -> list[Term]:
@@ -69,13 +71,13 @@ def facts_of(c: Certificate) -> list[Term]:
     for h in c.hypotheses:
         if any(u.op not in STATEMENT for u in subterms(h)) or typeof(h).sort != "bool":
             raise CertificateInvalid(f"hypotheses: {h!r:.80} is not a statement about sizes")
-    new: set[str] = set()
+    new = {f for t in c.tilings for f in t.factors}  # any positive numbers; then each count is determined
     for t in c.tilings:
-        if t.extent not in own or {t.tile, t.count} & (own | new) or t.tile == t.count:
+        if t.extent not in own or t.count in own | new or own & {*t.factors}:
             raise CertificateInvalid(
                 f"tilings: {t.tile} and {t.count} must be new sizes and {t.extent} one of the Spec's"
             )
-        new |= {t.tile, t.count}
+        new.add(t.count)
     stray = sizes_of([c.onf, c.dnf]) - own - new
     if stray:
         raise CertificateInvalid(f"sizes without a meaning: {', '.join(sorted(stray))}")

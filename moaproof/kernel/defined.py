@@ -232,6 +232,12 @@ class Defined:
                 return weak and (or_zero or any(self._positive(x, here, or_zero=False) for x in v.args))
             case "fold", "add":
                 return self._positive_sum(v, here, or_zero)
+            case "where", _:
+                test, yes, no = v.args
+                if not self._positive(yes, Position(here.ctx, [*here.facts, test]), or_zero):
+                    return False
+                other = Position(here.ctx, [*here.facts, Not(test)])
+                return self.integers.holds(here.facts, test) or self._positive(no, other, or_zero)
         return False
 
     def _positive_sum(self, v: Term, here: Position, or_zero: bool) -> bool:

@@ -5,6 +5,7 @@ It shares no normal form with the judgement, and can only refuse: nothing rests 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -55,8 +56,10 @@ def draw_sizes(c: Certificate, rng: random.Random, values: Sequence[int]) -> dic
     else:
         sizes = {name: c.witness[name] for name in names}
     for t in c.tilings:
-        sizes[t.tile] = rng.randint(1, sizes[t.extent] + 2)
-        sizes[t.count] = -(-sizes[t.extent] // sizes[t.tile])
+        longest = sizes[t.extent] + 2 if len(t.factors) == 1 else 2
+        for f in t.factors:
+            sizes.setdefault(f, rng.randint(1, longest))
+        sizes[t.count] = -(-sizes[t.extent] // math.prod(sizes[f] for f in t.factors))
     return sizes
 
 

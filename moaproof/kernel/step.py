@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import CertificateInvalid, IllFormed, Refuted
 from ..operators import typeof
-from ..term import Term, replace_at
+from ..term import AXES, Term, replace_at
 from .bits import Deciders, Different, in_range
 from .defined import Defined, Position
 from .free import X
@@ -84,6 +84,6 @@ class Checker:
 def structure(t: Term) -> tuple[int, ...]:
     """What sharing changes: the numbers of lets and of axes bound to the machine (a label, without consequences)."""
     lets = int(t.op == "let")
-    core, lane = (int(t.op in ("build", "tiles") and t.data == axis) for axis in ("core", "lane"))
+    bound = [int(t.op in ("build", "tiles") and t.data == axis) for axis in AXES[1:]]
     parts = [structure(a) for a in t.args]
-    return tuple(own + sum(p[k] for p in parts) for k, own in enumerate((lets, core, lane)))
+    return tuple(own + sum(p[k] for p in parts) for k, own in enumerate((lets, *bound)))

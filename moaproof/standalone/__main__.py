@@ -30,7 +30,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from typing import Any
 
 REFUTED, MALFORMED, UNPROVED, TAMPERED = 1, 2, 3, 4
@@ -52,6 +52,7 @@ def need(condition: object, why: str, code: int = MALFORMED) -> None:
 LARGEST, MOST_ARGUMENTS = 2**53 - 1, 16
 HEAVIEST = 500_000  # nodes of a term when nothing is shared
 BUDGET = 1_000_000, 200_000  # terms that the check of one certificate may make, and products that it may expand
+MACHINE = ("core", "lane", "grid", "thread")  # what an axis may be bound to
 SCALAR = {"add": 2, "sub": 2, "mul": 2, "div": 2, "max": 2, "neg": 1, "exp": 1, "sqrt": 1}
 FOLDS = ("add", "mul", "max", "softmax")
 BINDERS = {"let": (0, 1), "build": (0, 1), "tiles": (0, 0, 0, 1), "fold": (0, 1, 1)}  # variables that arguments bind
@@ -85,7 +86,7 @@ def _rows(names: str, least: int, most: int, good: Check = lambda d, n: d is Non
     return dict.fromkeys(names.split(), (least, most, good))
 
 
-_axis: Check = lambda d, n: d in ("seq", "core", "lane")  # noqa: E731
+_axis: Check = lambda d, n: d in ("seq", *MACHINE)  # noqa: E731
 _natural: Check = lambda d, n: is_int(d) and d >= 0  # noqa: E731
 _function: Check = lambda d, n: isinstance(d, str) and SCALAR.get(d) == n  # noqa: E731
 
@@ -224,15 +225,11 @@ def unbind(t: Term, x: Term) -> Term:
     return rewritten(t, lambda u, n: u if u.free <= n else x if u.op == "var" else None)
 
 
-def _leaf(op: str) -> Callable[[Any], Term]:
-    return lambda data: make(op, data)
-
-
 def _pair_of(op: str) -> Callable[[Term, Term], Term]:
     return lambda a, b: make(op, None, (a, b))
 
 
-index, number, size = map(_leaf, ("x", "int", "size"))
+index, number, size = (partial(make, op) for op in ("x", "int", "size"))
 add, mul, less = map(_pair_of, ("iadd", "imul", "lt"))
 
 
@@ -346,8 +343,7 @@ ARITHMETIC: dict[str, Callable[[Term, Term], Polynomial]] = {
 
 def _floor(p: Polynomial, b: Term) -> Polynomial:
     """floor(p/b).  What a positive monomial b divides leaves the floor: floor(b*x + r over b) = x + floor(r/b)."""
-    whole: Polynomial = {}
-    b, rest = normal(b), dict(p)
+    b, whole, rest = normal(b), Polynomial(), dict(p)
     ((atoms, c), *others) = polynomial(b).items() or [((), 0)]
     if c > 0 and not others:
         for m, d in p.items():
@@ -465,8 +461,8 @@ def _kind_of_node(t: Term, env: Env) -> tuple[object, Kind]:
             good = c == BOOL and not yes[1] and (yes == no or {yes, no} == {REAL, OPT})
             return good, yes if yes == no else OPT
         case "psi" | "flat", [(sort, shape), *at]:
-            full = len(shape) == len(at) if t.op == "psi" else shape
-            return sort != "state" and full and all(e == INDEX for e in at), (sort, ())
+            full = len(shape) == len(at) if t.op == "psi" else shape and sort != "state"
+            return full and all(e == INDEX for e in at), (sort, ())
         case "state", [m, l, (sort, shape)]:
             return m in (REAL, OPT) and l == REAL and sort == "real", ("state", shape)
         case "quotient", [(sort, shape)]:
@@ -480,16 +476,13 @@ def _kind_of_loop(t: Term, env: Env) -> tuple[object, Kind]:
     a, x = t.args, index(fresh_above(env))
     s, *tiling = [extent(u, env) for u in a[: 3 if t.op == "tiles" else 1]]
     sort, shape = kind(a[-1], (*env, x))
+    good, whole = True, (sort, (s, *shape))
     if t.op == "fold":
         result, allowed = FOLDED.get(t.data, ("real", {"real"}))
-        good = kind(a[1], (*env, x)) == BOOL and sort in allowed
-        whole = result, shape
-    elif t.op == "build":
-        good, whole = sort != "state", (sort, (s, *shape))
-    else:
+        good, whole = kind(a[1], (*env, x)) == BOOL and sort in allowed, (result, shape)
+    elif t.op == "tiles":
         rows = make("imin", None, (tiling[1], sub(s, mul(x, tiling[1]))))
-        good = sort != "state" and bool(shape) and same_index(shape[0], rows)
-        whole = sort, (s, *shape[1:])
+        good, whole = bool(shape) and same_index(shape[0], rows), (sort, (s, *shape[1:]))
     return good and all(e.fresh <= x.data for e in whole[1]), whole
 
 
@@ -527,8 +520,7 @@ def flat(array: Term, shape: Index, offset: Term) -> Term:
 
 
 def section(A: Index, s: Index, extents: Index, starts: Index) -> Term:
-    k = len(starts)
-    return over((*extents, *s[k:]), lambda i: psi(A[0], (*map(add, i, starts), *i[k:])))
+    return over((*extents, *s[len(starts) :]), lambda i: psi(A[0], (*map(add, i, starts), *i[len(starts) :])))
 
 
 def choice(items: Index, k: Term, first: int = 1) -> Term:
@@ -958,8 +950,7 @@ class Tree:
         self.must(isinstance(tree, list) and depth <= DEEPEST_TREE)
         match tree:
             case ["sum", *rows]:
-                nothing: Polynomial = {}
-                total = reduce(plus, [self.product(row, facts) for row in rows], nothing)
+                total = reduce(plus, [self.product(row, facts) for row in rows], Polynomial())
                 self.must(set(total) == {()} and total[()] < 0)
             case ["or", k, *kids]:
                 self.must(type(k) is int and 0 <= k < len(choices) and len(kids) == len(choices[k]))
@@ -1026,6 +1017,12 @@ def under(t: Term, k: int, env: Env, place: Place) -> tuple[Env, Place]:
         case "where", 2:
             return env, place.given(negated(value(a[0], env)))
     return env, place
+
+
+def branches(t: Term, place: Place) -> list[tuple[Term, Place]]:
+    """The two branches of a ``where``, each with the place where it is taken."""
+    test, yes, no = t.args
+    return [(yes, place.given(test)), (no, place.given(negated(test)))]
 
 
 class Defined:
@@ -1123,16 +1120,12 @@ class Defined:
 
     def attained(self, m: Term, place: Place) -> bool:
         """The maximum is of something."""
-        what = (m.op, m.data)
-        if what == ("fold", "max"):
+        if (m.op, m.data) == ("fold", "max"):
             w = self._some(m, place)
             return w is not None and self.attained(unbind(m.args[2], w), place)
-        if what == ("f", "max"):
+        if (m.op, m.data) == ("f", "max"):
             return any(self.attained(u, place) for u in m.args)
-        if m.op != "where":
-            return True
-        c, yes, no = m.args
-        return self.attained(yes, place.given(c)) and self.attained(no, place.given(negated(c)))
+        return m.op != "where" or all(self.attained(u, inside) for u, inside in branches(m, place))
 
     def _some(self, fold: Term, place: Place) -> Term | None:
         """An index in sight, or 0, that is in the fold's range and passes its guard."""
@@ -1145,6 +1138,9 @@ class Defined:
     def positive(self, v: Term, place: Place, zero: bool = False) -> bool:
         """The real value is seen to be > 0; or, if ``zero``, >= 0."""
         a, what, p = v.args, (v.op, v.data), self.positive
+        if v.op == "where":
+            (yes, chosen), (no, other) = branches(v, place)
+            return p(yes, chosen, zero) and (self.holds(place, a[0]) or p(no, other, zero))
         return (
             what == ("f", "exp")
             or (v.op == "real" and int(v.data[0]) >= (not zero))
@@ -1168,9 +1164,8 @@ class Defined:
             return self.positive(l, place)
         at = tuple(index(place.fresh + k) for k in range(len(kind(t.args[2], env)[1])))
         o = value(t.args[2], env, at)
-        if [(u.op, u.data) for u in (m, l, o)] != [("fold", "max"), ("fold", "add"), ("fold", "add")]:
-            return False
-        if not all(same_index(u.args[0], m.args[0]) and u.args[1] is m.args[1] for u in (l, o)):
+        folds = [(u.op, u.data) for u in (m, l, o)] == [("fold", "max"), ("fold", "add"), ("fold", "add")]
+        if not folds or not all(same_index(u.args[0], m.args[0]) and u.args[1] is m.args[1] for u in (l, o)):
             return False
         weight, inside = self._inside(l, place)
         return self.positive(weight, inside) and self.attained(self._inside(m, place)[0], inside)
@@ -1179,7 +1174,8 @@ class Defined:
 # === Equality in every bit ================================================================================
 # Two meanings are walked in parallel.  Functions and folds stay free: the same operations in the same order on the same
 # data.  Index expressions are compared as polynomials, and else asked for witnesses of both directions; guards that
-# differ must imply each other.  A maximum over tiles is the maximum over the whole range.
+# differ must imply each other.  A choice whose test holds is its first branch (so is padding, where it is used).  A
+# maximum over tiles is the maximum over the whole range.
 
 
 class Different(Exception):
@@ -1214,11 +1210,18 @@ class Bits:
         elif a.op == b.op == "fold" and a.data == b.data:
             self._same_fold(a, b, place)
         elif (a.op, a.data, len(a.args)) != (b.op, b.data, len(b.args)) or a.op in BINDERS:
-            raise Different(f"different operations: {brief(a)} and {brief(b)}")
+            try:
+                chosen = [t.args[1] if t.op == "where" and self.holds(place, t.args[0]) else t for t in (a, b)]
+            except Refusal as e:
+                need(e.args[0] == MALFORMED, e.args[1], e.args[0])  # what is no integer question is not proved
+                chosen = [a, b]
+            if chosen == [a, b]:
+                raise Different(f"different operations: {brief(a)} and {brief(b)}")
+            self.same(chosen[0], chosen[1], place)
         elif a.op == "where":
             self.same_truth(a.args[0], b.args[0], place)
-            self.same(a.args[1], b.args[1], place.given(a.args[0]))
-            self.same(a.args[2], b.args[2], place.given(negated(a.args[0])))
+            for (u, inside), v in zip(branches(a, place), b.args[1:], strict=True):
+                self.same(u, v, inside)
         else:
             for u, v in zip(a.args, b.args, strict=True):
                 self.same(u, v, place)
@@ -1243,10 +1246,9 @@ class Bits:
             try:
                 for u, v in zip(a.args, b.args, strict=True):
                     self.same(u, v, place)
+                return
             except Different:
                 pass  # other trees may still be equivalent
-            else:
-                return
         self.compared += a is not b
         if not (a is b or (self.holds(place.given(a), b) and self.holds(place.given(b), a))):
             raise Different(f"two guards are not seen to be equivalent: {brief(a)} and {brief(b)}")
@@ -1388,8 +1390,7 @@ class Reals:
             case "f", _:
                 return FUNCTIONS[t.data](*(self.value(u, place) for u in a))
             case "where", _:
-                yes, no = self.said(a[1], place.given(a[0])), self.said(a[2], place.given(negated(a[0])))
-                return atom(where(settled(a[0]), yes, no))
+                return atom(where(settled(a[0]), *(self.said(u, inside) for u, inside in branches(t, place))))
             case "fold", "add" | "max" | "mul":
                 whole = self.bits.untiled(t, place)
                 if whole is not t:
@@ -1487,10 +1488,15 @@ def is_file(d: Any) -> bool:
     return isinstance(d, str) and d[-3:] == ".py" and d[:-3].isidentifier() and d.isascii() and d[0] != "_"
 
 
+def is_tile(d: Any) -> bool:
+    """A product of at most four names, ``ri*ty``, no two of them the same."""
+    names = d.split("*") if isinstance(d, str) else []
+    return is_list(is_name, 4)(names) and 0 < len(names) == len({*names})
+
+
 def is_step(d: Any) -> bool:
     """A restatement, or an application of a law; how the law applies is read and not used."""
-    by_law = isinstance(d, dict) and not set(LAW).isdisjoint(d)
-    return is_object(STEP | LAW if by_law else STEP)(d)
+    return is_object(STEP)(d) or is_object(STEP | LAW)(d)
 
 
 is_root = is_small(MOST_NODES)
@@ -1505,13 +1511,13 @@ STEP: dict[str, Form] = {
     "rule": is_label, "after": is_root,
 }  # fmt: skip
 KERNEL: dict[str, Form] = {
-    "file": is_file, "target": lambda d: d == "cpu", "dtype": lambda d: d in ("float64", "float32"),
+    "file": is_file, "target": lambda d: d in ("cpu", "cuda"), "dtype": lambda d: d in ("float64", "float32"),
     "sha256": is_digest, "instructions": is_digest,
 }  # fmt: skip
 CORE: dict[str, Form] = {
     "schema": lambda d: d == SCHEMA, "name": is_label, "trace": anything, "spec": is_root, "dnf": is_root,
     "onf": is_root, "inputs": is_list(is_root, 16), "hypotheses": is_list(is_root, 32),
-    "tilings": is_list(is_row(is_name, is_name, is_name), 8),
+    "tilings": is_list(is_row(is_name, is_tile, is_name), 8),
     "witness": lambda d: isinstance(d, dict) and len(d) <= 64 and all(map(is_small(10**6), d.values())),
     "steps": is_list(is_step, 500), "rulebook": is_digest, "terms": is_object({
         "nodes": is_list(is_row(anything, anything, is_list(is_root, MOST_ARGUMENTS)), MOST_NODES),
@@ -1621,13 +1627,13 @@ CLAIMS = (
 # A step is judged by its two terms alone: the subterm that its path finds, and the one that it says takes its place.
 # They must have one sort and shape, the new one must be defined where it stands, and their meanings must agree, in
 # every bit if possible, else over the reals.  The class is computed: R, equal over the reals only; S, equal in every
-# bit, with another number of lets or of axes bound to cores or lanes; I, else.
+# bit, with another number of lets or of axes bound to the machine; I, else.
 
 
-def at_place(place: str, act: Callable[[], Any]) -> Any:
-    """Run ``act``; a refusal names the place."""
+def at_place(place: str, act: Callable[..., Any], *given: Any) -> Any:
+    """What ``act`` answers; a refusal names the place."""
     try:
-        return act()
+        return act(*given)
     except Refusal as e:
         raise Refusal(e.args[0], f"{place}: {e.args[1]}") from None
 
@@ -1638,12 +1644,10 @@ def sizes_in(*terms: Term) -> set[str]:
 
 def consistent_inputs(c: dict[str, Any]) -> None:
     """Every input has one sort and one shape, of sizes, everywhere; no input has the name of a size."""
-    listed: dict[str, Term] = {}
-    for t in c["inputs"]:
-        need(t.op == "in" and t.data[0] not in listed, "distinct inputs are due")
-        good = all(u.op in ("size", "int", "iadd", "imul") for u in subterms(*t.args))
-        need(good, f"the extents of {t.data[0]} are not sizes")
-        listed[t.data[0]] = t
+    listed = {t.data[0]: t for t in c["inputs"] if t.op == "in"}
+    need(len(listed) == len(c["inputs"]), "distinct inputs are due")
+    good = all(u.op in ("size", "int", "iadd", "imul") for t in c["inputs"] for u in subterms(*t.args))
+    need(good, "the extents of an input are not sizes")
     need(not set(listed) & sizes_in(c["spec"], c["onf"]), "an input and a size have the same name")
     for u in subterms(c["spec"], c["dnf"], c["onf"], *(s["after"] for s in c["steps"])):
         need(u.op != "in" or listed.get(u.data[0]) is u, "an input is not listed, or has another sort or shape")
@@ -1652,18 +1656,21 @@ def consistent_inputs(c: dict[str, Any]) -> None:
 def facts_of(c: dict[str, Any]) -> Index:
     """The hypotheses and what the tilings define, after seeing that they can hold.
 
-    A tiling (s, t, b) defines two new sizes: t > 0 and (b-1)*t < s <= b*t.  It is possible for every s.
+    A tiling (s, t, b) defines new sizes: the factors of t are any positive numbers, whichever tiles they are of, and
+    then (b-1)*t < s <= b*t is true of one b.  So it is possible for every s.
     """
-    own, new, facts = sizes_in(c["spec"], *c["inputs"], *c["hypotheses"]), set[str](), list(c["hypotheses"])
+    own, facts = sizes_in(c["spec"], *c["inputs"], *c["hypotheses"]), list(c["hypotheses"])
     for h in facts:
         good = all(u.op in {"int", "size", "iadd", "imul", "imin", "idiv", *TRUTHS} for u in subterms(h))
         need(good and kind(h, ()) == BOOL, "a hypothesis is no statement about sizes")
+    new = {name for _, tile, _ in c["tilings"] for name in tile.split("*")}
     for extent, tile, count in c["tilings"]:
-        good = extent in own and not {tile, count} & (own | new) and tile != count
-        need(good, "a tiling names two new sizes, and one of the Spec's")
-        new |= {tile, count}
-        s, t, b = map(size, (extent, tile, count))
-        facts += [less(ZERO, t), less(mul(sub(b, ONE), t), s), at_most(s, mul(b, t))]
+        good = extent in own and own.isdisjoint(new) and count not in own | new
+        need(good, "a tiling names one of the Spec's sizes, new factors, and a new count")
+        new.add(count)
+        s, b, *factors = map(size, (extent, count, *tile.split("*")))
+        t = product(factors)
+        facts += [*(less(ZERO, x) for x in factors), less(mul(sub(b, ONE), t), s), at_most(s, mul(b, t))]
     need(not sizes_in(c["onf"], c["dnf"]) - own - new, "a size of the ONF or DNF has no meaning")
     need(set(c["witness"]) == own | new, "witness: one value for each size is due")
     known: dict[Term, int] = {}
@@ -1694,9 +1701,9 @@ def is_dnf(t: Term) -> bool:
 
 @cache
 def structure(t: Term) -> tuple[int, ...]:
-    """What sharing changes: the numbers of lets, and of axes bound to cores and to lanes."""
-    bound = t.data if t.op in ("build", "tiles") else None
-    return tuple(map(sum, zip((t.op == "let", bound == "core", bound == "lane"), *map(structure, t.args), strict=True)))
+    """What sharing changes: the numbers of lets, and of axes bound to each part of the machine."""
+    own = t.data if t.op in ("build", "tiles") else t.op
+    return tuple(map(sum, zip((own == kind for kind in ("let", *MACHINE)), *map(structure, t.args), strict=True)))
 
 
 def replaced(t: Term, path: list[int], new: Term) -> Term:
@@ -1729,8 +1736,7 @@ class Judge:
 
     def locate(self, t: Term, path: list[int]) -> tuple[Term, Env, Place]:
         """The subterm at a path, its environment, and the facts that hold there."""
-        env: Env = ()
-        place = self.place
+        env, place = Env(), self.place
         for k in path:
             good = t.op != "in" and k < len(t.args) and (t.op, k) != ("omega", len(t.args) - 1)
             need(good, f"the path leaves the term at {t.op}")
@@ -1763,20 +1769,20 @@ class Judge:
 
 def replay(c: dict[str, Any]) -> str:
     """The verdict on a certificate, or a refusal that names the place."""
-    at_place("inputs", lambda: consistent_inputs(c))
-    judge = Judge(at_place("hypotheses", lambda: facts_of(c)), c["witnesses"])
-    at_place("Spec", lambda: judge.whole(c["spec"]))
+    at_place("inputs", consistent_inputs, c)
+    judge = Judge(at_place("hypotheses", facts_of, c), c["witnesses"])
+    at_place("Spec", judge.whole, c["spec"])
     term, through = c["spec"], c["spec"] is c["dnf"]
     classes = dict.fromkeys("ISR", 0)
     for k, s in enumerate(c["steps"]):
         where = f"step {k} ({s['rule']})"
-        term, found = at_place(where, lambda s=s, term=term: judge.step(s, term))  # type: ignore[misc]
+        term, found = at_place(where, judge.step, s, term)
         classes[found] += 1
         need(through or found == "I", f"{where}: class {found} before the DNF, where all steps are I", REFUTED)
         through = through or term is c["dnf"]
     need(through and is_dnf(c["dnf"]), "dnf: the chain does not pass it, or it is no normal form", TAMPERED)
     need(term is c["onf"], "onf: the chain ends at another term", TAMPERED)
-    at_place("ONF", lambda: judge.whole(c["onf"]))
+    at_place("ONF", judge.whole, c["onf"])
     w, value = judge.witnessed, "over the reals" if classes["R"] else "in every bit"
     stated = digest(c["spec"]), sorted(map(digest, c["hypotheses"]))
     claims = (name for spec, facts, name in CLAIMS if (spec, sorted(map(digest, facts))) == stated)

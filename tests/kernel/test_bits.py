@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from moaproof.errors import MoaproofError, Refuted
+from moaproof.errors import BackendMissing, DigestMismatch, IllFormed, JudgesDisagree, MoaproofError, Refuted
+from moaproof.kernel.bits import Deciders, same_bits
 from moaproof.kernel.free import X, assume, close, conjuncts, new_index, symbolic
+from moaproof.kernel.integers import Integers
 from moaproof.operators import Index, Value
 from moaproof.term import (
+    AXES,
     ONE,
     TRUE,
     ZERO,
@@ -64,6 +67,24 @@ SAME = {
     "a mask at equal offsets": (add(x, Psi(mask, k)), add(x, Psi(mask, Sub(Add(k, n), n)))),
     "conjuncts in another order": (add(x, And(Psi(mask, k), Lt(k, m))), add(x, And(Lt(k, m), Psi(mask, k)))),
     "the least of equal extents": (add(x), add(x, extent=Min(n, Add(n, ONE)))),
+    "a choice whose test holds in the range": (Build(n, Psi(V, k)), Build(n, Where(Lt(k, n), Psi(V, k), x))),
+    "a choice whose test follows from the guard": (
+        add(Psi(V, k), Lt(k, ONE)),
+        add(Where(Lt(k, Int(2)), Psi(V, k), x), Lt(k, ONE)),
+    ),
+    "a choice whose test is half of the guard": (
+        add(x, And(Lt(k, m), Psi(mask, k))),
+        add(Where(Psi(mask, k), x, y), And(Lt(k, m), Psi(mask, k))),
+    ),
+    "a choice in a choice": (Build(n, x), Build(n, Where(Lt(k, n), Where(Lt(k, Add(n, ONE)), x, y), y))),
+    "a choice in a branch": (
+        Where(Lt(n, m), x, y),
+        Where(Lt(n, m), Where(Lt(n, Add(m, ONE)), x, y), Where(Lt(m, Add(n, ONE)), y, x)),
+    ),
+    "a choice beside a fold": (
+        Build(n, add(Psi(V, k))),
+        Build(n, Where(Lt(k, n), add(Psi(V, k)), x)),
+    ),
     "tiles of a build": (
         Build(s, Psi(W, k)),
         Tiles(s, b, t, Build(tile_extent(s, t, k), Psi(W, Add(Mul(Var(1), t), k)))),
@@ -109,6 +130,24 @@ DIFFERENT = {
         add(add(x), Lt(k, ONE)),
     ),
     "a cast of another index": (add(Term("cast", None, (k,))), add(Term("cast", None, (Add(k, ONE),)))),
+    "a choice whose test fails at the end": (Build(n, x), Build(n, Where(Lt(Add(k, ONE), n), x, y))),
+    "a choice whose test fails at the start": (Build(n, x), Build(n, Where(Lt(ZERO, k), x, y))),
+    "a choice whose test is of another axis": (Build(n, x), Build(n, Where(Lt(k, m), x, y))),
+    "a choice whose guard says less": (add(x, Lt(k, m)), add(Where(Lt(k, ONE), x, y), Lt(k, m))),
+    "a choice whose test holds, of the other branch": (Build(n, x), Build(n, Where(Lt(k, n), y, x))),
+    "a choice by a mask": (add(x), add(Where(Psi(mask, k), x, y))),
+    "a choice by a mask, of the row before": (
+        add(x, Psi(mask, k)),
+        add(Where(Psi(mask, Sub(Sub(n, ONE), k)), x, y), Psi(mask, k)),
+    ),
+    "a choice under the test's opposite": (
+        Where(Lt(n, m), y, x),
+        Where(Lt(n, m), y, Where(Lt(n, m), x, y)),
+    ),
+    "a choice whose test holds in the inner range alone": (
+        Build(m, add(x, extent=n)),
+        Build(m, Where(Lt(k, n), add(x, extent=n), y)),
+    ),
 }
 
 
@@ -124,6 +163,21 @@ def test_what_is_not_equal_is_refused(name: str, judge: Judge) -> None:
             judge(*pair)
 
 
+@pytest.mark.parametrize("axis", AXES[1:])
+def test_an_axis_bound_to_the_machine_is_a_label(axis: str, judge: Judge) -> None:
+    plain, bound = (Build(n, Psi(V, k), on) for on in ("seq", axis))
+    assert judge(plain, bound) == judge(bound, plain) == "S"
+    assert judge(bound, bound) == "I"
+    rows = Build(tile_extent(s, t, k), Psi(W, Add(Mul(Var(1), t), k)))
+    assert judge(Tiles(s, b, t, rows), Tiles(s, b, t, rows, axis), TILES) == "S"
+    for other in set(AXES) - {axis}:
+        assert judge(bound, Build(n, Psi(V, k), other)) == "S"
+        with pytest.raises(Refuted):
+            judge(bound, Build(n, Psi(V, Sub(Sub(n, ONE), k)), other))
+    with pytest.raises(IllFormed):
+        Build(n, x, "block")
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -134,6 +188,35 @@ def test_what_is_not_equal_is_refused(name: str, judge: Judge) -> None:
 )
 def test_what_changes_bits_is_class_r(old: Term, new: Term, judge: Judge) -> None:
     assert judge(old, new) == "R"
+
+
+UNASKED = Lt(Where(Lt(n, m), ZERO, ONE), n)  # a choice of indices is no integer question
+WITH_CHOICES = {
+    "a test that is none": (Where(UNASKED, x, y), TRUE),
+    "a test under a test that is none": (Where(Lt(n, m), x, y), UNASKED),
+}
+
+
+@pytest.mark.parametrize("name", WITH_CHOICES)
+def test_a_choice_that_no_engine_is_asked_about_is_itself(name: str, judge: Judge) -> None:
+    """It is not taken for its first branch; what has it on both sides is compared over the reals."""
+    choice, under = WITH_CHOICES[name]
+    whole = (Where(under, F("add", *pair), y) for pair in ((choice, x), (x, choice)))
+    assert judge(*whole) == "R"
+    for other in (x, y):
+        for one, another in ((choice, other), (other, choice)):
+            with pytest.raises(Refuted):
+                judge(Where(under, one, y), Where(under, another, y))
+
+
+@pytest.mark.parametrize("error", [DigestMismatch, JudgesDisagree, BackendMissing])
+def test_a_fault_in_an_engine_is_no_answer_about_a_choice(error: type[MoaproofError]) -> None:
+    class Faulty(Integers):
+        def holds(self, facts: Sequence[Term], goal: Term) -> bool:
+            raise error("a test")
+
+    with pytest.raises(error):
+        same_bits(x, Where(Lt(n, m), x, y), [], Deciders(Faulty()))
 
 
 @pytest.mark.parametrize(

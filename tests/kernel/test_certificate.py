@@ -13,9 +13,9 @@ import pytest
 from moaproof.rewrite_rules import lookup
 
 from moaproof.errors import CertificateInvalid, DigestMismatch, MoaproofError
-from moaproof.kernel.certificate import MAX_BYTES, SCHEMA, Certificate, Kernel, parse
+from moaproof.kernel.certificate import MAX_BYTES, SCHEMA, Certificate, Kernel, Tiling, parse
 from moaproof.kernel.checker import replay
-from moaproof.term import F, In, Real, Size, canonical
+from moaproof.term import Build, F, In, Mul, Real, Size, canonical
 
 
 @pytest.fixture(scope="module")
@@ -275,10 +275,75 @@ def test_fields_are_exact(document: dict[str, Any]) -> None:
         put(document, ("witness", "n"), -1),
         put(document, ("witness", "n"), True),
         put(document, ("witness", "n"), 10**7),
-        put(document, ("kernels", 0, "target"), "cuda"),
+        put(document, ("kernels", 0, "target"), "rocm"),
     ):
         with pytest.raises(MoaproofError):
             parse(encoded(with_its_digest(changed)))
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_a_kernel_says_its_target(document: dict[str, Any], target: str) -> None:
+    assert parse(encoded(put(document, ("kernels", 0, "target"), target))).kernels[0].target == target
+
+
+@pytest.mark.parametrize(("field", "value"), [("target", "rocm"), ("dtype", "float16")])
+def test_a_kernel_of_another_kind_is_told_what_is_due(document: dict[str, Any], field: str, value: str) -> None:
+    with pytest.raises(CertificateInvalid, match="target cpu or cuda and dtype float64 or float32 are due"):
+        parse(encoded(put(document, ("kernels", 0, field), value)))
+
+
+TILES: dict[str, tuple[str, ...]] = {
+    "t": ("t",),
+    "ri*ty": ("ri", "ty"),
+    "a*b*c*d": ("a", "b", "c", "d"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tile", TILES)
+def test_a_tile_is_a_product_of_names(document: dict[str, Any], tile: str) -> None:
+    changed = with_its_digest({**document, "tilings": [["n", tile, "count"], ["m", tile, "other"]]})
+    tilings = parse(encoded(changed)).tilings
+    assert [t.factors for t in tilings] == [TILES[tile]] * 2
+    assert [t.tile for t in tilings] == [tile] * 2
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["n", "t*t", "b"],
+        ["n", "t*u*t", "b"],
+        ["n", "a*b*c*d*e", "z"],
+        ["n", "t*b", "b"],
+        ["n", "n*t", "b"],
+        ["n", "t", "n"],
+        ["n", "n", "b"],
+        ["n", "t", "t"],
+        ["n", "", "b"],
+        ["n", "*", "b"],
+        ["n", "t*", "b"],
+        ["n", "*t", "b"],
+        ["n", "t**u", "b"],
+        ["n", "t * u", "b"],
+        ["n", "t*2", "b"],
+        ["n", "t+u", "b"],
+        ["n", "(t)", "b"],
+        ["n", "t*\u00fc", "b"],
+        ["n", "t*" + "u" * 41, "b"],
+        ["n*m", "t", "b"],
+        ["n", "t", "b*c"],
+        ["n", ["t", "u"], "b"],
+    ],
+)
+def test_what_is_no_tiling(document: dict[str, Any], row: list[Any]) -> None:
+    with pytest.raises(CertificateInvalid, match="tilings"):
+        parse(canonical(with_its_digest({**document, "tilings": [row]})) + b"\n")
+
+
+def test_sizes_are_counts_and_then_the_factors_of_tiles(by_states: Certificate) -> None:
+    """Each once, those alone that the ONF speaks of."""
+    onf = Build(Size("bq"), Build(Mul(Size("ri"), Size("ty")), Build(Mul(Size("bk"), Size("ty")), In("scale"))))
+    tilings = (Tiling("n", "ri*ty", "bq"), Tiling("m", "rj*ty", "bk"))
+    assert dataclasses.replace(by_states, onf=onf, tilings=tilings).sizes() == ("bq", "ri", "ty", "bk")
 
 
 @pytest.mark.parametrize(

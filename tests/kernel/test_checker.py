@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +23,10 @@ from moaproof.errors import (
 from moaproof.kernel import bits, checker
 from moaproof.kernel.bits import Deciders
 from moaproof.kernel.certificate import Certificate, Step, Tiling, parse
-from moaproof.kernel.checker import apply, facts_of, is_dnf, replay, vacuous
+from moaproof.kernel.checker import apply, facts_of, is_dnf, replay, tiling_facts, vacuous
+from moaproof.kernel.points import draw_sizes
 from moaproof.kernel.step import Checker, locate
-from moaproof.semantics import Fields
+from moaproof.semantics import Fields, Numbers, meaning
 from moaproof.term import (
     ONE,
     TRUE,
@@ -391,27 +393,104 @@ def test_an_index_that_explodes_is_refused_in_time(
         Tiling("t", "t", "b"),
         Tiling("n", "m", "b"),
         Tiling("t2", "t", "b"),
+        Tiling("n", "t*m", "b"),
+        Tiling("n", "n*t", "b"),
+        Tiling("n", "t*b", "b"),
+        Tiling("n", "t*t", "b"),
+        Tiling("n", "a*b*c*d*e", "z"),
     ],
 )
 def test_a_tiling_only_defines(tiling: Tiling, restated: Make) -> None:
-    witness = {"n": 2, "m": 3, **{name: 4 for name in (tiling.tile, tiling.count, tiling.extent) if name not in "nm"}}
+    named = (*tiling.factors, tiling.count, tiling.extent)
+    witness = {"n": 2, "m": 3, **{name: 4 for name in named if name not in "nm"}}
     with pytest.raises(CertificateInvalid, match="tilings"):
         run(claim(restated, tilings=(tiling,), witness=witness))
 
 
-def test_two_tilings_do_not_share_sizes(restated: Make) -> None:
+WITNESS = {"n": 2, "m": 3, "t": 2, "b": 1, "u": 2, "c": 2}
+
+
+def test_two_tilings_do_not_share_what_they_count(restated: Make) -> None:
     good = (Tiling("n", "t", "b"), Tiling("m", "u", "c"))
-    assert run(claim(restated, tilings=good, witness={"n": 2, "m": 3, "t": 2, "b": 1, "u": 2, "c": 2}))
+    assert run(claim(restated, tilings=good, witness=WITNESS))
     for bad in (
-        (good[0], Tiling("m", "t", "c")),
         (good[0], Tiling("m", "u", "b")),
         (good[0], Tiling("t", "u", "c")),
+        (good[0], Tiling("b", "u", "c")),
+        (good[0], Tiling("m", "u", "t")),
+        (good[0], Tiling("m", "b*u", "c")),
+        (Tiling("m", "b*u", "c"), good[0]),
         (good[0], good[0]),
+        (good[0], Tiling("n", "u", "b")),
     ):
-        with pytest.raises(MoaproofError):
-            run(claim(restated, tilings=bad, witness={"n": 2, "m": 3, "t": 2, "b": 1, "u": 2, "c": 2}))
+        for witness in (WITNESS, {k: v for k, v in WITNESS.items() if k in sizes_named(bad)}):
+            with pytest.raises(CertificateInvalid, match="tilings"):
+                run(claim(restated, tilings=bad, witness=witness))
     with pytest.raises(Refuted, match="witness"):
-        run(claim(restated, tilings=good, witness={"n": 2, "m": 3, "t": 2, "b": 2, "u": 2, "c": 2}))
+        run(claim(restated, tilings=good, witness={**WITNESS, "b": 2}))
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (Tiling("m", "u*n", "c"), r"u\*n and c must be new sizes and m one"),
+        (Tiling("m", "u", "n"), "u and n must be new sizes and m one"),
+        (Tiling("m", "u", "t"), "u and t must be new sizes and m one"),
+        (Tiling("z", "u", "c"), "u and c must be new sizes and z one"),
+    ],
+)
+def test_the_tiling_at_fault_is_named(fault: Tiling, named: str, restated: Make) -> None:
+    good = Tiling("n", "t", "b")
+    for tilings in ((good, fault), (fault, good)):
+        with pytest.raises(CertificateInvalid, match=named):
+            run(claim(restated, tilings=tilings, witness=WITNESS))
+
+
+def sizes_named(tilings: tuple[Tiling, ...]) -> set[str]:
+    return {"n", "m", *(name for t in tilings for name in (t.extent, t.count, *t.factors))}
+
+
+def test_two_tilings_may_share_a_factor(restated: Make) -> None:
+    """Threads are as many for the queries as for the keys; the two counts are then what they are."""
+    witness = {"n": 5, "m": 7, "t": 2, "u": 3, "v": 1, "b": 1, "c": 4}
+    shared = (Tiling("n", "t*u", "b"), Tiling("m", "v*t", "c"))
+    assert run(claim(restated, tilings=shared, witness=witness))
+    assert run(claim(restated, tilings=(Tiling("n", "t", "b"), Tiling("m", "t", "c")), witness=WITNESS_OF_ONE_TILE))
+    facts = facts_of(claim(restated, tilings=shared, witness=witness))
+    for wrong in ({"t": 0}, {"u": 0}, {"t": 0, "b": 0, "c": 0}, {"b": 2}, {"c": 3}, {"c": 5}, {"u": 2}, {"v": 2}):
+        sizes = witness | wrong
+        assert not all(meaning(f, (), (), (), Numbers(sizes, {})) for f in facts)
+        with pytest.raises(Refuted, match="witness"):
+            run(claim(restated, tilings=shared, witness=sizes))
+    for wrong in ({"extra": 1}, {"t*u": 6}):
+        with pytest.raises(CertificateInvalid, match="witness"):
+            run(claim(restated, tilings=shared, witness=witness | wrong))
+
+
+WITNESS_OF_ONE_TILE = {"n": 5, "m": 7, "t": 2, "b": 3, "c": 4}
+
+
+@pytest.mark.parametrize("extent", range(9))
+def test_there_is_a_count_for_all_factors(extent: int) -> None:
+    """Whatever the launcher chooses for the factors, one count satisfies the facts, and no other."""
+    facts = tiling_facts(Tiling("n", "t*u", "b"))
+    for t, u in itertools.product(range(1, 4), repeat=2):
+        sizes = ({"n": extent, "t": t, "u": u, "b": b} for b in range(12))
+        good = [s["b"] for s in sizes if all(meaning(f, (), (), (), Numbers(s, {})) for f in facts)]
+        assert good == [-(-extent // (t * u))]
+
+
+def test_points_are_drawn_that_satisfy_tilings_with_shared_factors(restated: Make) -> None:
+    tilings = (Tiling("n", "t*u", "b"), Tiling("m", "v*t", "c"), Tiling("m", "u", "d"))
+    witness = {"n": 5, "m": 7, "t": 2, "u": 3, "v": 1, "b": 1, "c": 4, "d": 3}
+    c = claim(restated, tilings=tilings, witness=witness)
+    facts, rng, ragged = facts_of(c), random.Random(0), set()
+    for _ in range(60):
+        sizes = draw_sizes(c, rng, (1, 2, 3, 5))
+        assert all(meaning(f, (), (), (), Numbers(sizes, {})) for f in facts)
+        tile = sizes["t"] * sizes["u"]
+        ragged |= {(sizes["n"] > tile, bool(sizes["n"] % tile)), sizes["n"] < tile}
+    assert ragged == {(False, False), (False, True), (True, False), (True, True), False, True}
 
 
 def test_a_hypothesis_about_a_tile_makes_it_no_definition(restated: Make) -> None:

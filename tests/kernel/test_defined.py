@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from moaproof.errors import MoaproofError, Refuted, Unknown
+from moaproof.kernel.certificate import Tiling
+from moaproof.kernel.checker import tiling_facts
 from moaproof.term import (
     ONE,
     TRUE,
@@ -58,6 +60,19 @@ def state(m_: Term, l_: Term, o: Term) -> Term:
     return Term("quotient", None, (Term("state", None, (m_, l_, o)),))
 
 
+COLUMN = Var(1)  # of a merge, under the index of its rows
+
+
+def rows(count: Term, score: Term, weight: Term, value: Term) -> Term:
+    """An array of states, each with m columns; the parts are of the row (the value's Var 0 is its column)."""
+    return Build(count, Term("state", None, (score, weight, Build(m, value))))
+
+
+def merged(states: Term, row: Term = k, column: Term = COLUMN) -> Term:
+    """The m columns of the merge of n rows of an array of states."""
+    return Let(states, Build(m, Term("quotient", None, (Fold("softmax", n, Psi(Var(2), row, column)),))))
+
+
 def over(divisor: Term) -> Term:
     return F("div", one, divisor)
 
@@ -86,6 +101,12 @@ DEFINED = {
     "a positive constant": over(Real(1, 3)),
     "a root": F("sqrt", F("add", F("exp", x), Real(0))),
     "a size": Where(Lt(ZERO, n), over(Term("cast", None, (n,))), x),
+    "a divisor that is positive in both branches": over(Where(Lt(n, m), F("exp", x), one)),
+    "a divisor whose other branch is never taken": Build(n, over(Where(Lt(k, n), F("exp", v), Real(0)))),
+    "a divisor that its test makes positive": over(Where(Lt(ZERO, n), Term("cast", None, (n,)), one)),
+    "a divisor that its failing test makes positive": over(Where(Lt(n, ONE), one, Term("cast", None, (n,)))),
+    "a root of 0 in one branch": F("sqrt", Where(Lt(n, m), F("exp", x), Real(0))),
+    "a sum of padded weights": Build(n, over(add(Where(Lt(k, n), F("exp", v), Real(0))))),
     "a state that may be empty": state(top(), add(rescaled()), add(F("mul", rescaled(), v))),
     "a state under a mask": Build(
         n,
@@ -97,6 +118,13 @@ DEFINED = {
         ),
     ),
     "a state of a real": state(x, one, x),
+    "a state of a real, of one weight or another": state(x, Where(Lt(n, m), one, F("exp", x)), x),
+    "a state of padded weights": state(top(), *(add(Where(Lt(k, n), rescaled(), Real(0))) for _ in "lo")),
+    "an array of states": merged(rows(n, v, one, Psi(A, Var(1), k))),
+    "an array of more states than are read": merged(rows(Add(n, ONE), x, one, x)),
+    "an array of states that may be empty": merged(
+        rows(n, top(Psi(A, Var(1), k), TRUE, m), *(add(one, TRUE, m), add(x, TRUE, m)))
+    ),
     "a let under a branch": Where(Lt(ZERO, n), Let(Psi(V, ZERO), Var(0)), x),
     "tiles": Tiles(s, b, t, Build(tile_extent(s, t, k), Psi(In("S", s), Add(Mul(Var(1), t), k)))),
     "a reshape": Term("reshape", None, (In("B", n, m), m, n)),
@@ -139,6 +167,13 @@ UNDEFINED = {
     "a divisor that may be negative": over(F("sub", F("exp", x), one)),
     "a divisor that is 0": over(Real(0)),
     "a negative divisor is not proved either": over(Real(-1)),
+    "a divisor that is 0 in the first branch": over(Where(Lt(n, m), Real(0), one)),
+    "a divisor that is 0 in the second branch": over(Where(Lt(n, m), one, Real(0))),
+    "a divisor that is an input in one branch": over(Where(Lt(n, m), x, one)),
+    "a divisor that is 0 where the test fails once": Build(n, over(Where(Lt(Add(k, ONE), n), one, Real(0)))),
+    "a divisor that the opposite of its test makes positive": over(Where(Lt(n, ONE), Term("cast", None, (n,)), one)),
+    "a root of an input in one branch": F("sqrt", Where(Lt(n, m), F("exp", x), x)),
+    "a root of a negative constant in one branch": F("sqrt", Where(Lt(n, m), Real(-1), one)),
     "a sum of nothing as a divisor": over(add(F("exp", v))),
     "a sum that a mask may empty": Build(n, over(add(F("exp", v), Psi(mask, Var(1), k)))),
     "a sum with a negative term": Build(n, over(add(F("sub", F("exp", v), one)))),
@@ -152,6 +187,20 @@ UNDEFINED = {
     "a state whose weights may be 0": state(top(), add(v), add(rescaled())),
     "a state of a real with no weight": state(x, x, x),
     "a state of a real with weight 0": state(x, Real(0), x),
+    "a state of a real with weight 0 in one branch": state(x, Where(Lt(n, m), one, Real(0)), x),
+    "a state of weights that padding hides": state(
+        top(), *(add(Where(Lt(Add(k, ONE), n), rescaled(), Real(0))) for _ in "lo")
+    ),
+    "an array of states, read beyond its rows": merged(rows(n, v, one, x), Add(k, ONE)),
+    "an array of states, read beyond its columns": merged(rows(n, v, one, x), k, Add(COLUMN, ONE)),
+    "an array of states, read by column and row": merged(rows(n, v, one, x), COLUMN, k),
+    "an array of states of no weight": merged(rows(n, v, Real(0), x)),
+    "an array of states whose values may not be read": merged(rows(n, v, one, Psi(A, k, Var(1)))),
+    "an array of states whose maxima may be empty": merged(rows(n, top(Psi(A, Var(1), k), TRUE, m), one, x)),
+    "an array of states that nobody reads, of no weight": Let(rows(n, v, Real(0), x), x),
+    "an array of states of no weight, of which one cell is read": Where(
+        Lt(ZERO, n), Where(Lt(ZERO, m), Term("quotient", None, (Psi(rows(n, v, x, x), ZERO, ZERO),)), x), x
+    ),
     "a dead let": Let(Psi(V, n), x),
     "a let that is hoisted over its branch": Let(Psi(V, ZERO), Where(Lt(ZERO, n), Var(0), x)),
     "a let that is hoisted over its guard": Let(Build(m, v), add(Psi(Var(1), k), Lt(k, n), m)),
@@ -187,6 +236,27 @@ def test_tiles_owe_their_cover(missing: int, defined: Check) -> None:
         return
     with pytest.raises((Refuted, Unknown)):
         defined(term, facts)
+
+
+def test_each_factor_of_a_tile_is_positive(defined: Check) -> None:
+    """Rows in registers times rows on threads: one factor of 0 makes an empty tile."""
+    a, c = Size("a"), Size("c")
+    facts = tiling_facts(Tiling("s", "a*c", "b"))
+    assert facts[:2] == [Lt(ZERO, a), Lt(ZERO, c)]
+    tile = Mul(a, c)
+    cells = Build(tile_extent(s, tile, k), Psi(In("S", s), Add(Mul(Var(1), tile), k)))
+    whole = Tiles(s, b, tile, cells, "grid")
+    defined(whole, facts)
+    for known in ((), facts[:1], facts[1:2]):
+        with pytest.raises(Refuted, match="a tile is not empty"):
+            defined(whole, [*known, Le(s, Mul(b, tile))])
+    inside = Build(a, Build(c, over(Term("cast", None, (Mul(a, c),)))))
+    defined(inside, facts)
+    for known in facts[:1], facts[1:2]:
+        defined(inside, known)  # within both ranges both factors are positive
+        with pytest.raises((Refuted, Unknown)):
+            defined(over(Term("cast", None, (tile,))), known)
+    defined(over(Term("cast", None, (tile,))), facts[:2])
 
 
 def test_tiles_of_a_negative_extent(defined: Check) -> None:

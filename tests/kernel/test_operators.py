@@ -40,6 +40,7 @@ x, A, B, V = In("x"), In("A", n, m), In("B", m, n), In("V", n)
 mask = In("mask", n, sort="bool")
 k = Var(0)
 state = Term("state", None, (x, Real(1), x))
+states = Build(n, Term("state", None, (Psi(V, k), Real(1), Build(m, Psi(A, Var(1), k)))))  # n rows of m columns
 top = Fold("max", n, Psi(V, k))
 
 ILL_TYPED = {
@@ -61,9 +62,25 @@ ILL_TYPED = {
     "a state whose weight may be empty": Term("state", None, (x, top, x)),
     "a state whose value may be empty": Term("state", None, (x, x, top)),
     "a quotient of a real": Term("quotient", None, (x,)),
-    "an array of states": Build(n, state),
-    "tiles of states": Tiles(n, b, t, Build(tile_extent(n, t, k), state)),
     "an element of a state": Psi(state, ZERO),
+    "a column of an array of states, of no row": Psi(states, ZERO),
+    "a row of an array of states, of no column": Let(states, Build(n, Psi(Var(1), k))),
+    "more indices than a state has": Psi(states, ZERO, ZERO, ZERO),
+    "an offset into an array of states": Flat(states, ZERO),
+    "an array of states in another shape": Term("reshape", None, (states, m, n)),
+    "a sum of an array of states": Fold("add", n, Psi(states, k, ZERO)),
+    "a maximum of an array of states": Fold("max", n, Psi(states, k, ZERO)),
+    "a softmax of an array of quotients": Fold("softmax", n, Psi(Term("quotient", None, (states,)), k, ZERO)),
+    "exp of a state in an array": F("exp", Psi(states, ZERO, ZERO)),
+    "exp of an array of states": Term("map", "exp", (states,)),
+    "a state less a state": Term("pointwise", "sub", (states, states)),
+    "a state as a maximum": Term("state", None, (Psi(states, ZERO, ZERO), x, x)),
+    "a state as a value": Term("state", None, (x, x, states)),
+    "a state or a real": Where(TRUE, Psi(states, ZERO, ZERO), x),
+    "branches that are arrays of states": Where(TRUE, states, states),
+    "tiles of states, full": Tiles(n, b, t, Build(t, state)),
+    "tiles of one state": Tiles(n, b, t, state),
+    "an array of states whose columns depend on the row": Build(n, Term("state", None, (x, x, Build(k, x)))),
     "a partial index": Psi(A, ZERO),
     "an offset into a scalar": Flat(x, ZERO),
     "branches of different sorts": Where(TRUE, x, ZERO),
@@ -111,6 +128,17 @@ def test_a_maximum_may_be_empty_until_it_meets_a_real() -> None:
     assert typeof(F("max", top, x)) == Type("real")
     assert typeof(Where(TRUE, top, x)) == Type("opt")
     assert typeof(F("sub", x, top)) == Type("real")
+
+
+def test_an_array_of_states_has_states_for_cells() -> None:
+    assert typeof(states) == Type("state", (n, m))
+    assert typeof(Psi(states, ZERO, ZERO)) == Type("state")
+    assert typeof(Term("quotient", None, (states,))) == Type("real", (n, m))
+    assert typeof(Term("transpose", (1, 0), (states,))) == Type("state", (m, n))
+    assert typeof(Fold("softmax", s, states)) == Type("state", (n, m))
+    rows = Build(tile_extent(n, t, k), Psi(states, Add(Mul(Var(1), t), k), ZERO))
+    assert typeof(Tiles(n, b, t, rows)) == Type("state", (n,))
+    assert typeof(Where(Lt(n, m), Psi(states, ZERO, ZERO), state)) == Type("state")
 
 
 def test_a_variable_of_a_let_has_the_type_of_its_definition() -> None:

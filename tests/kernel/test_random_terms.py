@@ -147,8 +147,25 @@ class Maker:
         guard = TRUE if self.rng.random() < 0.5 else self.guard(inside)
         if self.rng.random() < 0.5:
             weight = self.rng.choice((Real(1), F("exp", self.read(inside))))
-            return quotient(Fold("softmax", extent, state(score, weight, value), guard))
+            one = state(score, weight, value)
+            kept = self.rng.random() < 0.4  # in an array, and merged when they are read
+            return (
+                kept_states(Build(extent, one), extent, guard)
+                if kept
+                else quotient(Fold("softmax", extent, one, guard))
+            )
+        if extent is s and self.rng.random() < 0.5:
+            return self.chunks(ctx, depth)
         return state_of(extent, guard, score, value)
+
+    def chunks(self, ctx: tuple[Term, ...], depth: int) -> Term:
+        """The state of each tile, kept in an array; then their merge."""
+        tile = tile_extent(s, t, Var(0))
+        inside = (*ctx, b, tile)
+        score, value = self.real(inside, depth - 2), self.real(inside, depth - 2)
+        guard = TRUE if self.rng.random() < 0.5 else self.guard(inside)
+        chunk = Fold("softmax", tile, state(score, Real(1), value), guard)
+        return kept_states(Build(b, chunk), b, self.rng.choice((TRUE, Lt(Mul(Var(0), t), s))))
 
 
 def state(m_: Term, l_: Term, o: Term) -> Term:
@@ -157,6 +174,11 @@ def state(m_: Term, l_: Term, o: Term) -> Term:
 
 def quotient(x: Term) -> Term:
     return Term("quotient", None, (x,))
+
+
+def kept_states(states: Term, extent: Term, guard: Term) -> Term:
+    """The quotient of an array of states, merged; the guard is under the index of its rows."""
+    return Let(states, quotient(Fold("softmax", up(extent), Psi(Var(1), Var(0)), up(guard, 1, 1))))
 
 
 def state_of(extent: Term, guard: Term, score: Term, value: Term) -> Term:
@@ -222,6 +244,10 @@ def changes(u: Term, rng: random.Random) -> Iterator[Term]:  # noqa: C901
         yield instantiate(a[1], [a[0]])
     if u.op == "quotient":
         yield from quotient_changes(a[0])
+    if u.op == "state":
+        seen_from_0 = F("exp", a[0])
+        yield state(Real(0), F("mul", a[1], seen_from_0), F("mul", a[2], seen_from_0))
+        yield state(Real(0), a[1], a[2])
     if u.op == "lt":
         yield Not(Lt(a[1], Add(a[0], ONE)))
         yield Not(Lt(a[1], a[0]))
@@ -235,8 +261,11 @@ def changes(u: Term, rng: random.Random) -> Iterator[Term]:  # noqa: C901
         yield Psi(a[0], Sub(Add(a[1], ONE), ONE))
         yield Psi(a[0], Min(a[1], Add(a[1], Int(rng.randrange(2)))))
         yield Psi(a[0], Div(Add(Mul(a[1], Int(2)), Int(rng.randrange(3))), Int(2)))
-        yield Psi(Build(a[0].args[0], Psi(up(a[0]), Var(0))), a[1])
+        if a[0].op == "in":
+            yield Psi(Build(a[0].args[0], Psi(up(a[0]), Var(0))), a[1])
     if u.op in ("f", "psi", "quotient"):
+        i = Var(rng.randrange(2))
+        yield Where(rng.choice((Lt(i, n), Lt(i, s), Lt(i, b), Lt(Int(-1), i), Lt(ZERO, i))), u, Real(0))
         yield F("add", u, Real(0))
         yield F("mul", u, F("div", F("exp", u), F("exp", u)))
         yield F("sub", F("add", u, u), u)

@@ -19,9 +19,11 @@ from moaproof.term import (
     ZERO,
     Add,
     And,
+    Build,
     F,
     Fold,
     In,
+    Let,
     Lt,
     Min,
     Not,
@@ -94,7 +96,14 @@ def online(guard: Term = TRUE) -> Term:
     return states(v, one, w, guard)
 
 
+def kept(score: Term, weight: Term, value: Term, row: Term = k) -> Term:
+    """As ``states``, but the states stand in an array first, and are merged when they are read."""
+    rows = Build(n, state(score, weight, value))
+    return Let(rows, quotient(Fold("softmax", n, Psi(Var(1), row))))
+
+
 positive = add(one, exp(y))
+lower = exp(F("sub", v, x))  # the weight of a state whose score is v, seen from x
 
 LAWS = {
     "commutes": (mul(x, add(y, z)), add(mul(z, x), mul(x, y))),
@@ -121,6 +130,12 @@ LAWS = {
     "online softmax": (lazy(), online()),
     "online softmax under a mask": (lazy(Psi(mask, k)), online(Psi(mask, k))),
     "states of any weight": (states(x, exp(v), mul(exp(v), w)), states(v, exp(x), mul(w, exp(x)))),
+    "states kept in an array": (kept(v, one, w), online()),
+    "states of other maxima in an array": (kept(v, one, w), kept(x, lower, mul(w, lower))),
+    "states of another weight and value in an array": (
+        kept(x, exp(v), mul(exp(v), w)),
+        kept(v, exp(x), mul(w, exp(x))),
+    ),
     "constants": (mul(Real(1, 3), add(x, add(x, x))), x),
     "under a root": (F("sqrt", exp(add(x, y))), F("sqrt", mul(exp(y), exp(x)))),
     "under a maximum": (F("max", add(x, y), top(mul(v, two))), F("max", add(y, x), top(add(v, v)))),
@@ -133,8 +148,8 @@ NEEDS_KEYS = ("the shift of a softmax",)
 def test_laws_of_the_reals(name: str, judge: Judge) -> None:
     old, new = LAWS[name]
     facts = [Lt(ZERO, n)] if name in NEEDS_KEYS else []
-    assert judge(old, new, facts) in ("R", "I")
-    assert judge(new, old, facts) in ("R", "I")
+    assert judge(old, new, facts) in ("R", "S", "I")
+    assert judge(new, old, facts) in ("R", "S", "I")
 
 
 FALSE = {
@@ -157,6 +172,11 @@ FALSE = {
     ),
     "weight and value exchanged": (states(v, exp(w), exp(x)), states(v, exp(x), exp(w))),
     "weights forgotten": (states(v, exp(w), x), states(v, one, x)),
+    "other maxima in an array": (kept(v, one, w), kept(x, one, w)),
+    "other maxima in an array, the weights unmoved": (kept(v, one, w), kept(x, one, mul(w, lower))),
+    "other maxima in an array, the values unmoved": (kept(v, one, w), kept(x, lower, w)),
+    "the weight moved the wrong way": (kept(v, one, w), kept(x, exp(F("sub", x, v)), mul(w, exp(F("sub", x, v))))),
+    "one state of an array for all": (kept(v, one, w), kept(v, one, w, Sub(k, k))),
     "a root of a product": (F("sqrt", exp(x)), exp(div(x, two))),
     "branches merged": (Where(Lt(n, m), x, y), add(x, y)),
     "a sum over the other axis": (
@@ -176,6 +196,40 @@ def test_what_is_false_over_the_reals_is_refused(name: str, judge: Judge) -> Non
         with pytest.raises(MoaproofError) as caught:
             judge(*pair)
         assert not isinstance(caught.value, JudgesDisagree)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_states_are_equal_when_weight_and_value_are(columns: bool, judge: Judge) -> None:
+    """Whatever their maxima are: nothing that a state can meet tells two maxima apart."""
+
+    def rows(score: Term, weight: Term, value: Term) -> Term:
+        return Build(n, state(score, weight, Build(m, up(value)) if columns else value))
+
+    plain = rows(v, one, w)
+    seen = rows(x, lower, mul(w, lower))
+    of_columns = Build(n, Build(m, state(Psi(V, Var(1)), one, Psi(W, Var(1)))))  # each column with a maximum of its own
+    assert judge(plain, seen) == judge(seen, plain) == "R"
+    assert judge(plain, plain) == "I"
+    if columns:
+        assert judge(plain, of_columns) == judge(of_columns, plain) == "I"
+        assert judge(seen, of_columns) == "R"
+    for wrong in (rows(x, one, w), rows(v, one, mul(w, lower)), rows(v, lower, w), rows(F("max", v, x), one, w)):
+        for pair in ((plain, wrong), (wrong, plain)):
+            with pytest.raises(Refuted, match="not equal over the reals"):
+                judge(*pair)
+    with pytest.raises(Refuted, match="sort or rank changes"):
+        judge(plain, Build(n, Build(m, w) if columns else w))
+
+
+def test_a_state_that_is_empty_is_the_state_of_weight_0_and_no_other(judge: Judge) -> None:
+    """A chunk without a visible key: its merge with any state is that state."""
+    chunk = Fold("softmax", n, state(v, one, w), Psi(mask, k))
+    tile = state(top(v, Psi(mask, k)), *(total(mul(shifted(Psi(mask, k)), u), Psi(mask, k)) for u in (one, w)))
+    kept_chunks = [Let(Build(m, c), quotient(Fold("softmax", m, Psi(Var(1), k)))) for c in (up(chunk), up(tile))]
+    assert judge(*kept_chunks) == judge(*kept_chunks[::-1]) == "R"
+    everything = up(Fold("softmax", n, state(v, one, w)))
+    with pytest.raises(Refuted):
+        judge(kept_chunks[0], Let(Build(m, everything), quotient(Fold("softmax", m, Psi(Var(1), k)))))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from moaproof.term import (
     Int,
     Let,
     Lt,
+    Mul,
     Not,
     Psi,
     Real,
@@ -87,6 +88,21 @@ def test_states_merge_to_the_softmax_and_of_no_keys_to_0() -> None:
     assert at(softmax(n, Not(TRUE)), *values) == 0.0
     empty = Term("state", None, (Fold("max", ZERO, Psi(V, k)), Real(0), Real(0)))
     assert at(Term("quotient", None, (empty,)), 1.0) == 0.0
+
+
+def test_states_may_be_kept_in_an_array_and_merged_later() -> None:
+    """Two chunks of keys, then their merge: <chunk, column> psi W is a state, Empty where the chunk has no key."""
+    values = (0.5, -1.0, 3.0)
+    key = Add(Mul(Var(1), Int(2)), k)
+    state = Term("state", None, (Psi(V, key), Real(1), Build(Int(2), Psi(V, Add(Mul(Var(2), Int(2)), Var(1))))))
+    chunks = Build(Int(3), Fold("softmax", Int(2), state, Lt(key, n)))
+    merged = Build(Int(2), Term("quotient", None, (Fold("softmax", Int(3), Psi(Var(2), k, Var(1))),)))
+    due = at(softmax(n), *values)
+    assert evaluate(Let(chunks, merged), Numbers({"n": 3}, {"V": values})) == ((2,), [pytest.approx(due)] * 2)
+    shape, cells = evaluate(chunks, Numbers({"n": 3}, {"V": values}))
+    assert shape == (3, 2)
+    assert cells[4:] == [EMPTY, EMPTY]
+    assert cells[2] == (3.0, 1.0, 3.0)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -24,6 +24,7 @@ from moaproof.term import (
     TRUE,
     ZERO,
     Add,
+    And,
     Build,
     Div,
     F,
@@ -346,6 +347,103 @@ def test_a_tile_is_one_range_under_one_guard(which: str, deciders: Deciders) -> 
     assert any(r in str(e.value) for r in reason.split("|"))
 
 
+# --- padding --------------------------------------------------------------------------------------
+
+ELEMENT = Psi(S, Var(0))
+FAILS = {
+    "at the end": Lt(Add(Var(0), ONE), n),
+    "at the start": Lt(ZERO, Var(0)),
+    "beyond another size": Lt(Var(0), m),
+    "where a mask says so": Psi(G, Var(0)),
+    "everywhere": Lt(Var(0), ZERO),
+}
+
+
+@pytest.mark.parametrize("name", FAILS)
+def test_what_is_used_is_not_padding(name: str, deciders: Deciders) -> None:
+    """The law proposes any test; the judge asks that it holds wherever the value is used."""
+
+    def padded(left: Term, law: str, test: Term) -> Step:
+        choose = {"h": (0, test), **({"Z": (0, Real(0))} if law == "pad" else {})}
+        return Step(left, rewrite(lookup(law, ()), left, (Index(n),), choose), (), (n,))
+
+    holds = Lt(Var(0), n)
+    chosen = Where(Lt(Var(0), m), ELEMENT, Real(0))
+    for left, law in ((ELEMENT, "pad"), (chosen, "pad-more")):
+        assert judge(padded(left, law, holds), deciders) == "I"
+        if (name, law) != ("beyond another size", "pad-more"):  # that test is there already
+            with pytest.raises(Refuted, match="not equal over the reals"):
+                judge(padded(left, law, FAILS[name]), deciders)
+
+
+def test_a_test_that_holds_for_the_tile_need_not_hold_for_its_rows(deciders: Deciders) -> None:
+    """J*t < n is true of every tile that is needed, and J*t + r < n is what a row asks for."""
+    row = Add(Mul(Var(1), t), Var(0))
+    of_row, of_tile = (Where(Lt(i, n), Psi(S, row), Real(0)) for i in (row, Mul(Var(1), t)))
+    Checker(TILING, deciders).check_defined(Build(b, Build(t, of_row)))
+    with pytest.raises(Refuted, match="an index is below its extent"):
+        Checker(TILING, deciders).check_defined(Build(b, Build(t, of_tile)))
+    short = tile_extent(n, t, Var(0))
+    sums = [Build(b, Fold("add", short, e)) for e in (Psi(S, row), of_row, of_tile)]
+    assert judge(Step(sums[0], sums[1], TILING), deciders) == judge(Step(sums[0], sums[2], TILING), deciders) == "I"
+    with pytest.raises(Refuted):
+        judge(Step(sums[0], Build(b, Fold("add", t, of_row)), TILING), deciders)  # a sum with zeros is another sum
+
+
+d, e = Size("d"), Size("e")
+COLUMNS = In("C", n, d)
+ROW = state(Psi(S, KEY), Real(1), Build(d, Psi(COLUMNS, Var(1), Var(0))))
+AT_COLUMN = Psi(quotient(Fold("softmax", n, ROW, Psi(G, KEY))), Var(0))
+
+
+def test_a_state_is_not_padded_to_fewer_columns(deciders: Deciders) -> None:
+    padded = rewrite(lookup("pad-state", ()), AT_COLUMN, (Index(d),), {"e": (0, e)})
+    for facts in ((Le(d, e),), (Lt(d, e),)):
+        assert judge(Step(AT_COLUMN, padded, facts, (d,)), deciders) == "I"
+    for facts in ((), (Lt(e, d),), (Le(e, d),), (Le(d, Add(e, ONE)),)):
+        with pytest.raises(Refuted, match="an index is below its extent"):
+            judge(Step(AT_COLUMN, padded, facts, (d,)), deciders)
+
+
+def test_padding_of_a_state_reads_nothing(deciders: Deciders) -> None:
+    """Where the columns end is asked for, and not one later or one sooner."""
+
+    def columns(test: Term) -> Step:
+        wide = Build(e, Where(test, Psi(COLUMNS, Var(1), Var(0)), Real(0)))
+        right = Psi(quotient(Fold("softmax", n, state(Psi(S, KEY), Real(1), wide), Psi(G, KEY))), Var(0))
+        return Step(AT_COLUMN, right, (Le(d, e),), (d,))
+
+    assert judge(columns(Lt(Var(0), d)), deciders) == "I"
+    for test in (Le(Var(0), d), TRUE, Lt(Var(1), d)):
+        with pytest.raises(Refuted, match="an index is below its extent"):
+            judge(columns(test), deciders)
+    for test in (Lt(Add(Var(0), ONE), d), And(Lt(ZERO, Var(0)), Lt(Var(0), d)), Lt(Var(0), ZERO)):
+        with pytest.raises(Refuted, match="not equal over the reals"):
+            judge(columns(test), deciders)
+
+
+def test_the_columns_of_a_state_are_one_by_one(deciders: Deciders) -> None:
+    """<c> psi of the quotient is the quotient of <c> psi, c seen from under the fold."""
+    right = rewrite(lookup("psi-quotient", ()), AT_COLUMN, (Index(d),), {})
+
+    def column(c: Term) -> Step:
+        return Step(AT_COLUMN, quotient(Fold("softmax", n, Psi(up(ROW, 1, 1), c), Psi(G, KEY))), (), (d,))
+
+    assert column(Var(1)).right is right
+    assert judge(column(Var(1)), deciders) == "I"
+    for wrong, reason in (
+        (Sub(Sub(d, ONE), Var(1)), "not equal over the reals"),
+        (ZERO, "not equal over the reals"),
+        (Add(Var(1), ONE), "an index is below its extent"),
+        (Sub(Var(1), ONE), "an index is not negative"),
+        (Var(0), "an index is below its extent"),  # the key, not the column
+    ):
+        with pytest.raises(Refuted, match=reason):
+            judge(column(wrong), deciders)
+    with pytest.raises(Refuted, match="not equal over the reals"):
+        judge(column(Var(0))._replace(facts=(Le(n, d), Le(d, n))), deciders)
+
+
 # --- tiles of a fold ------------------------------------------------------------------------------
 
 
@@ -365,6 +463,62 @@ def test_the_last_ragged_tile_may_not_be_left_out(monoid: str, deciders: Decider
     counted = rewrite(lookup("split-fold", (monoid,)), left, (), {"b": (0, Div(n, t)), "t": (0, t)})
     with pytest.raises(Refuted, match="two indices differ"):
         judge(Step(left, counted, (Lt(ZERO, t),)), deciders)
+
+
+@pytest.mark.parametrize("monoid", ["add", "max", "softmax"])
+def test_more_tiles_than_are_needed_and_not_fewer(monoid: str, deciders: Deciders) -> None:
+    left = Fold(monoid, n, element(monoid))
+    right = rewrite(lookup("split-fold-more", (monoid,)), left, (), {"b": (0, b), "t": (0, t)})
+    enough = (Lt(ZERO, t), Le(n, Mul(b, t)))
+    kind = "I" if monoid == "max" else "R"
+    assert judge(Step(left, right, enough), deciders) == judge(Step(left, right, TILING), deciders) == kind
+    for facts in (enough[:1], (*enough[:1], Le(Mul(b, t), n)), (*enough[:1], Lt(n, Mul(Add(b, ONE), t)))):
+        with pytest.raises(Refuted, match=r"two indices differ: size\[n\] and size\[b\]"):
+            judge(Step(left, right, facts), deciders)
+    count, _, inner = right.args
+    with pytest.raises(Refuted, match="the extent of a fold is not negative"):
+        judge(Step(left, Fold(monoid, count, inner), enough), deciders)  # a tile that begins beyond the end
+    for skipping in (Le(Mul(Add(Var(0), ONE), t), n), Lt(Add(Mul(Var(0), t), ONE), n), Lt(ZERO, Var(0))):
+        with pytest.raises(Refuted, match="two indices differ"):
+            judge(Step(left, Fold(monoid, count, inner, skipping), TILING), deciders)
+
+
+def test_each_chunk_is_merged_once(deciders: Deciders) -> None:
+    """The states of chunks of keys are kept in an array, and merged when all of them are there."""
+    key = Add(Mul(Var(1), t), Var(0))
+    chunk = Fold("softmax", tile_extent(n, t, Var(0)), state(Psi(S, key), Real(1), Psi(W, key)), Psi(G, key))
+    whole = online(Psi(G, KEY))
+
+    def merged(count: Term, at: Term, guard: Term = TRUE) -> Step:
+        return Step(whole, Let(Build(b, chunk), quotient(Fold("softmax", count, Psi(Var(1), at), guard))), TILING)
+
+    assert judge(merged(b, Var(0)), deciders) == "R"
+    assert judge(merged(b, Var(0), Lt(Mul(Var(0), t), n)), deciders) == "R"
+    for wrong in (
+        merged(b, Sub(Var(0), Var(0))),
+        merged(Sub(b, ONE), Var(0)),
+        merged(b, Var(0), Lt(ZERO, Var(0))),
+        merged(b, Var(0), Le(Mul(Add(Var(0), ONE), t), n)),
+    ):
+        with pytest.raises((Refuted, Unknown)):
+            judge(wrong._replace(facts=(*TILING, Lt(ZERO, n))), deciders)
+    with pytest.raises(Refuted, match="an index is below its extent"):
+        judge(merged(Add(b, ONE), Var(0)), deciders)
+
+
+@pytest.mark.parametrize("monoid", ["add", "max", "softmax"])
+def test_a_guard_is_narrowed_by_what_it_implies(monoid: str, deciders: Deciders) -> None:
+    visible = And(Psi(G, KEY), Lt(KEY, m))
+    left, pair = Fold(monoid, n, element(monoid), visible), lookup("narrow-guard", (monoid,))
+
+    def narrowed(h: Term) -> Step:
+        return Step(left, rewrite(pair, left, (), {"h": (1, h)}))
+
+    for h in (Lt(KEY, n), Lt(KEY, Add(m, ONE)), Psi(G, KEY), Lt(Int(-1), KEY)):
+        assert judge(narrowed(h), deciders) == "I"
+    for h in (Lt(Add(KEY, ONE), m), Lt(ZERO, KEY), Psi(In("H", n, sort="bool"), KEY), Lt(KEY, s)):
+        with pytest.raises(Refuted, match="not seen to be equal"):
+            judge(narrowed(h), deciders)
 
 
 def causal_tiles(monoid: str) -> Term:

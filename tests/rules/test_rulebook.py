@@ -87,6 +87,7 @@ def test_two_laws_of_one_name_are_noticed(monkeypatch: pytest.MonkeyPatch) -> No
         ("psi-rho", (1, 2**60)),
         ("split-fold", ("min",)),
         ("split-fold", (None,)),
+        ("split-fold", ("softmax", 3)),
         ("bind-axis", ("gpu",)),
         ("gamma", (10**9,)),
         ("gamma", (-(10**9),)),
@@ -99,6 +100,14 @@ def test_two_laws_of_one_name_are_noticed(monkeypatch: pytest.MonkeyPatch) -> No
 def test_parameters_that_do_not_fit_are_refused(rule: str, params: tuple[Any, ...]) -> None:
     with pytest.raises(RuleDoesNotApply):
         lookup(rule, params)
+
+
+@pytest.mark.parametrize("more", [3, None, True, "add", (), (1, 0)])
+def test_no_law_has_a_parameter_that_its_samples_do_not_show(more: Any) -> None:
+    for rule in rules().values():
+        for params in rule.samples:
+            with pytest.raises(RuleDoesNotApply):
+                lookup(rule.id, (*params, more))
 
 
 def test_every_sample_is_found() -> None:

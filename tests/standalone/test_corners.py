@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from moaproof.errors import MoaproofError
 from moaproof.kernel.defined import Position
 from moaproof.kernel.step import Checker
+from moaproof.standalone import __main__ as alone
 from moaproof.term import (
+    AXES,
     ONE,
     TRUE,
     ZERO,
@@ -142,6 +146,25 @@ def test_a_state_whose_maximum_is_of_maxima_of_nothing(twin: ModuleType) -> None
             assert found == "defined"
 
 
+@pytest.mark.parametrize("code", [alone.REFUTED, alone.UNPROVED, alone.TAMPERED])
+def test_a_fault_of_a_witness_is_no_answer_about_a_choice(code: int) -> None:
+    """A test that is no integer question is not held, and the two differ; any other refusal stays what it is."""
+    x, y = (alone.make("in", (name, "real")) for name in "xy")
+    test = alone.less(alone.size("n"), alone.size("c"))
+
+    def refuse(why: int) -> None:
+        def holds(*_: object) -> bool:
+            raise alone.Refusal(why, "a test")
+
+        alone.Bits(holds).same(x, alone.where(test, x, y), alone.Place(()))
+
+    with pytest.raises(alone.Refusal) as refusal:
+        refuse(code)
+    assert refusal.value.args == (code, "a test")
+    with pytest.raises(alone.Different):
+        refuse(alone.MALFORMED)
+
+
 # --- what an operator's argument owes -----------------------------------------------------------------
 
 
@@ -228,6 +251,74 @@ def test_shapes_and_counts(name: str, twin: ModuleType) -> None:
         assert found == "refused"
     else:
         assert found == "defined"
+
+
+STATES = Build(n, Term("state", None, (Psi(E, Var(0)), Real(1), Build(c, Psi(In("A", n, c), Var(1), Var(0))))))
+TILED = Build(tile_extent(n, t, Var(0)), Psi(STATES, Add(Mul(Var(1), t), Var(0)), ZERO))
+
+
+def quotient(state: Term) -> Term:
+    return Term("quotient", None, (state,))
+
+
+ARRAYS_OF_STATES: dict[str, tuple[Term, str]] = {
+    "kept and merged": (Let(STATES, Build(c, quotient(Fold("softmax", n, Psi(Var(2), Var(0), Var(1)))))), "defined"),
+    "transposed": (quotient(Term("transpose", (1, 0), (STATES,))), "defined"),
+    "in tiles": (quotient(Term("tiles", "grid", (n, b, t, TILED))), "defined"),
+    "one after the other": (quotient(Term("cat", None, (STATES, STATES))), "defined"),
+    "an omega of rows": (Term("omega", (1,), (STATES, quotient(Var(0)))), "defined"),
+    "an omega of cells": (Term("omega", (0,), (STATES, quotient(Var(0)))), "defined"),
+    "without a column": (quotient(Psi(STATES, ZERO)), "refused"),
+    "without a row": (Let(STATES, Build(n, quotient(Psi(Var(1), Var(0))))), "refused"),
+    "with an index more": (quotient(Psi(STATES, ZERO, ZERO, ZERO)), "refused"),
+    "column by row": (Build(n, Build(c, quotient(Psi(STATES, Var(0), Var(1))))), "refused"),
+    "by offset": (quotient(Term("flat", None, (STATES, ZERO))), "refused"),
+    "in another shape": (quotient(Term("reshape", None, (STATES, c, n))), "refused"),
+    "in full tiles": (quotient(Term("tiles", "grid", (n, b, t, Build(t, Psi(STATES, ZERO, ZERO))))), "refused"),
+    "summed": (Fold("add", n, Psi(STATES, Var(0), ZERO)), "refused"),
+    "their maximum": (F("max", X, Fold("max", n, Psi(STATES, Var(0), ZERO))), "refused"),
+    "under a function": (Term("map", "exp", (STATES,)), "refused"),
+    "as the maximum of a state": (quotient(Term("state", None, (Psi(STATES, ZERO, ZERO), X, X))), "refused"),
+    "as the value of a state": (quotient(Term("state", None, (X, Real(1), STATES))), "refused"),
+    "merged as reals": (quotient(Fold("softmax", n, Psi(quotient(STATES), Var(0), ZERO))), "refused"),
+    "beside a real": (Term("where", None, (Lt(n, c), Psi(STATES, ZERO, ZERO), X)), "refused"),
+    "as a result": (Psi(STATES, ZERO, ZERO), "defined"),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS_OF_STATES)
+def test_arrays_of_states(name: str, twin: ModuleType) -> None:
+    t_, found = ARRAYS_OF_STATES[name]
+    facts = (*TILINGS, Lt(ZERO, n), Lt(ZERO, c))
+    assert twin.of_term(facts, t_) == found
+    if found == "defined":
+        Checker(facts).check_defined(t_)
+    else:
+        with pytest.raises(MoaproofError):
+            Checker(facts).check_defined(t_)
+
+
+def test_an_axis_is_of_the_machine_or_of_none() -> None:
+    extent, element = alone.size("n"), alone.make("in", ("x", "real"))
+    for axis in AXES:
+        assert alone.admit("build", axis, (extent, element)).data == axis
+    for other in ("block", "warp", "Grid", "", None, 0, ("grid",)):
+        with pytest.raises(alone.Refusal):
+            alone.admit("build", other, (extent, element))
+
+
+def test_an_array_of_states_is_no_specification() -> None:
+    with pytest.raises(alone.Refusal, match="an array of reals is due"):
+        alone.Judge((), {}).whole(alone.admit("state", None, (alone.make("in", ("x", "real")),) * 3))
+
+
+def test_what_the_kernel_calls_ill_typed_has_no_kind(twin: ModuleType) -> None:
+    """The kernel's own list of what has no sort or shape.  But an extent is a meaning here, so a let may name it."""
+    path = Path(__file__).parents[1] / "kernel" / "test_operators.py"
+    listed = runpy.run_path(str(path))["ILL_TYPED"]
+    assert len(listed) > 60
+    accepted = [name for name, t_ in listed.items() if twin.of_term((), t_) != "refused"]
+    assert accepted == ["a let whose shape mentions its variable"]
 
 
 def test_an_extent_is_arithmetic_to_the_second_writing(twin: ModuleType) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moaproof.kernel.certificate import Certificate, Step, Tiling
+from moaproof.kernel.checker import facts_of
+from moaproof.semantics import Numbers, meaning
 from moaproof.standalone import __main__ as alone
 from moaproof.term import ONE, TRUE, ZERO, Add, Flat, Fold, In, Lt, Mul, Not, Psi, Size, Term, Var, replace_at
 
@@ -70,6 +72,7 @@ def test_every_field_is_due_and_no_other(document: Any, answer: Answer) -> None:
     assert answer(document | {"steps": [step, *document["steps"][1:]]})[0] == 2
 
 
+KERNEL = {"file": "a.py", "target": "cuda", "dtype": "float64", "sha256": "0" * 64, "instructions": "1" * 64}
 FIELDS = {
     "schema": ["moaproof/certificate/1", "moaproof/certificate/3", 2, None],
     "name": ["a b", "", "x" * 61, 1, "é"],
@@ -77,12 +80,31 @@ FIELDS = {
     "dnf": [0],
     "inputs": [[0], 3, [None]],
     "hypotheses": [[0], {}, [[]]],
-    "tilings": [[["n", "t"]], [["n", "t", 1]], [["n", "t", "a b"]], 1],
+    "tilings": [
+        [["n", "t"]],
+        [["n", "t", 1]],
+        [["n", "t", "a b"]],
+        1,
+        [["n", "t*t", "b"]],
+        [["n", "t*", "b"]],
+        [["n", "t*u*v*w*x", "b"]],
+        [["n", ["t"], "b"]],
+        [["n", 1, "b"]],
+        [["n", None, "b"]],
+        [["n*m", "t", "b"]],
+    ],
     "witness": [[], {"n": -1}, {"n": 1.5}, {"n": True}, {"n": 10**7}],
     "steps": [{}, [1], [{}]],
     "rulebook": ["0" * 63, "G" * 64, 5],
     "terms": [{}, {"nodes": [], "roots": []}, [], {"nodes": [["size", "n", []]], "roots": [0]}],
-    "kernels": [{}, [1], [{"file": "a.py"}]],
+    "kernels": [
+        {},
+        [1],
+        [{"file": "a.py"}],
+        [KERNEL | {"target": "rocm"}],
+        [KERNEL | {"dtype": "float16"}],
+        [KERNEL] * 2,
+    ],
     "witnesses": [[], {"x": []}, {"0" * 64: {}}, {"0" * 64: ["sum", [1.5, 0]]}, {"0" * 64: [None]}],
 }
 
@@ -92,6 +114,11 @@ def test_fields_of_another_form(field: str, document: Any, answer: Answer) -> No
     for wrong in FIELDS[field]:
         code, line = answer(document | {field: wrong})
         assert code in (2, 4), (wrong, line)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_a_kernel_is_for_a_known_target(target: str, document: Any, answer: Answer) -> None:
+    assert answer(document | {"kernels": [KERNEL | {"target": target}]})[0] == 0
 
 
 STEP = {
@@ -353,8 +380,94 @@ def test_tilings_only_define(certificate: Certificate, answer: Answer) -> None:
         (dataclasses.replace(good[0], count=good[0].tile), good[1]),
         (dataclasses.replace(good[0], extent="unheard"), good[1]),
         (*good, Tiling("tq", "a", "c")),
+        (*good, Tiling("n", "a*n", "c")),
+        (*good, Tiling("n", "a*bq", "c")),
+        (*good, Tiling("n", "a*tq", "tq")),
+        (*good, Tiling("n", "a*tq", "tk")),
+        (*good, Tiling("n", "a*tq", "bk")),
     ):
-        assert answer(dataclasses.replace(certificate, tilings=tilings).to_bytes())[0] == 2
+        witness = dict(certificate.witness)
+        for named in (witness, {"a": 1, "c": witness["n"]} | witness):
+            c = dataclasses.replace(certificate, tilings=tilings, witness=named)
+            code, line = answer(c.to_bytes())
+            assert (code, "tiling" in line or "meaning" in line) == (2, True), line
+
+
+PRODUCTS = Tiling("n", "a*b", "c"), Tiling("m", "d*a", "e"), Tiling("n", "d", "f")  # a and d are shared
+SIZES = {"n": 7, "m": 5, "a": 2, "b": 3, "c": 2, "d": 2, "e": 2, "f": 4}
+
+
+def tiled(certificate: Certificate, tilings: Sequence[Tiling], sizes: dict[str, int]) -> Certificate:
+    """A claim about an array of n by m that asks nothing: only its tilings can be wrong."""
+    t = In("x", Size("n"), Size("m"))
+    return dataclasses.replace(
+        certificate, spec=t, dnf=t, onf=t, inputs=(t,), hypotheses=(), tilings=tuple(tilings), witness=sizes, steps=(),
+        witnesses={},
+    )  # fmt: skip
+
+
+def test_tiles_are_products_of_names_which_may_be_shared(certificate: Certificate, answer: Answer) -> None:
+    def code(tilings: Sequence[Tiling] = PRODUCTS, **sizes: int) -> int:
+        return answer(tiled(certificate, tilings, SIZES | sizes).to_bytes())[0]
+
+    assert code() == 0
+    assert code(a=3, b=1, c=3, e=1) == 0  # the factors are anybody's choice, and the counts follow
+    for wrong in ({"a": 0}, {"b": 0}, {"a": 0, "c": 0, "e": 0}, {"c": 1}, {"c": 3}, {"e": 1}, {"e": 3}, {"d": 1}):
+        assert code(**wrong) == 1, wrong
+    assert code(z=1) == 2
+    assert code([*PRODUCTS, PRODUCTS[0]]) == 2
+
+
+TILINGS: dict[str, tuple[list[Tiling], dict[str, int], str]] = {  # all that they say is true of these sizes
+    "four factors": ([Tiling("n", "a*b*d*e", "c")], {"a": 1, "b": 3, "d": 1, "e": 1, "c": 2}, ""),
+    "five factors": ([Tiling("n", "a*b*d*e*f", "c")], {"a": 1, "b": 3, "d": 1, "e": 1, "f": 1, "c": 2}, "form"),
+    "a square": ([Tiling("n", "a*a", "c")], {"a": 2, "c": 1}, "form"),
+    "a factor three times": ([Tiling("n", "a*b*a*a", "c")], {"a": 1, "b": 1, "c": 4}, "form"),
+    "no factor": ([Tiling("n", "", "c")], {"c": 4}, "form"),
+    "a factor without a name": ([Tiling("n", "a*", "c")], {"a": 1, "c": 4}, "form"),
+    "a number": ([Tiling("n", "a*2", "c")], {"a": 1, "c": 2}, "form"),
+    "spaces": ([Tiling("n", "a * b", "c")], {"a": 1, "b": 2, "c": 2}, "form"),
+    "a product of counts": ([Tiling("n", "a", "c*d")], {"a": 1, "c": 2, "d": 2}, "form"),
+    "a product of extents": ([Tiling("n*m", "a", "c")], {"a": 2, "c": 6}, "form"),
+    "a factor of the claim": ([Tiling("n", "a*m", "c")], {"a": 1, "c": 2}, "tiling"),
+    "its own extent": ([Tiling("n", "a*n", "c")], {"a": 1, "c": 1}, "tiling"),
+    "a tile of the claim": ([Tiling("n", "m", "c")], {"c": 2}, "tiling"),
+    "a count of the claim": ([Tiling("n", "a", "m")], {"a": 2}, "tiling"),
+    "a count that is the extent": ([Tiling("n", "a", "n")], {"a": 1}, "tiling"),
+    "a count that is its factor": ([Tiling("n", "a*b", "b")], {"a": 1, "b": 2}, "tiling"),
+    "a count that is a later factor": ([Tiling("n", "a", "c"), Tiling("m", "b*c", "d")],
+                                       {"a": 2, "c": 2, "b": 1, "d": 2}, "tiling"),
+    "a count that is an earlier factor": ([Tiling("m", "b*c", "d"), Tiling("n", "a", "c")],
+                                          {"a": 2, "c": 2, "b": 1, "d": 2}, "tiling"),
+    "a count of two": ([Tiling("n", "a", "c"), Tiling("m", "b", "c")], {"a": 2, "b": 2, "c": 2}, "tiling"),
+    "tiles of a count": ([Tiling("n", "a", "c"), Tiling("c", "b", "d")], {"a": 2, "c": 2, "b": 2, "d": 1}, "tiling"),
+    "tiles of a factor": ([Tiling("n", "a*b", "c"), Tiling("b", "d", "e")],
+                          {"a": 1, "b": 2, "c": 2, "d": 1, "e": 2}, "tiling"),
+    "tiles of an unheard size": ([Tiling("z", "a", "c")], {"z": 2, "a": 2, "c": 1}, "tiling"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TILINGS)
+def test_a_tiling_narrows_no_claim(name: str, certificate: Certificate, answer: Answer) -> None:
+    """Though it be true of the stored sizes."""
+    tilings, sizes, fault = TILINGS[name]
+    code, line = answer(tiled(certificate, tilings, {"n": 4, "m": 3} | sizes).to_bytes())
+    assert (code, fault in line) == (2 if fault else 0, True), line
+
+
+def test_the_facts_of_a_tiling_are_the_kernels(certificate: Certificate) -> None:
+    """The same truths at all sizes, the positive factors one by one."""
+    c = tiled(certificate, PRODUCTS, SIZES)
+    own = alone.facts_of(alone.read(c.to_bytes()))
+    theirs = facts_of(c)
+    assert len(own) == len(theirs) == 11
+    rng, seen = random.Random(0), set()
+    for _ in range(4000):
+        sizes = {name: rng.randrange(4) for name in SIZES}
+        mine = [bool(alone.at_sizes(f, sizes, {})) for f in own]
+        assert mine == [bool(meaning(f, (), (), (), Numbers(sizes, {}))) for f in theirs]
+        seen |= set(enumerate(mine))
+    assert len(seen) == 22
 
 
 def test_inputs(certificate: Certificate, answer: Answer) -> None:
