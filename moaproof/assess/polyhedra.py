@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BackendMissing, NotCovered, Refuted
-from ..reader.access import Frame, Row, Table, read_table
+from ..reader.access import Array, Frame, Row, Table, read_table
 from ..reader.safety import JUDGED, Tile, barriers_of, meetings, pairs_due, places_of, put, renamed, sharers
 from ..shapes import normal, polynomial, product
 from ..term import Int, Lt, Term, subterms
@@ -47,8 +47,11 @@ def check_polyhedra(
         import islpy
     except ImportError:
         raise BackendMissing("the check by polyhedra needs islpy: pip install islpy") from None
-    table = read_table(data, inputs, sizes, out_shape)
-    return _Engine(islpy, table, facts, dict(fixed), [s for s in sizes if s not in fixed]).report()
+    report = PolyhedraReport(dict(fixed))
+    symbols = [s for s in sizes if s not in fixed]
+    for table in read_table(data, inputs, sizes, out_shape):
+        _Engine(islpy, table, facts, report.fixed, symbols, report).run()
+    return report
 
 
 class NotAffine(Exception):
@@ -103,23 +106,23 @@ class _Engine:
     facts: Sequence[Term]
     fixed: dict[str, int]
     symbols: list[str]
+    found: PolyhedraReport
 
     def __post_init__(self) -> None:
-        self.found = PolyhedraReport(self.fixed)
         self.offset = self.table.indices
         self.tile = Tile(self.table)
         self.names = {i.data: n for f in self.table.frames for i, n in zip(f.indices, f.names, strict=False)}
         self.base = self.sizes()
 
-    def report(self) -> PolyhedraReport:
+    def run(self) -> None:
         self.bounds()
         self.uniform()
         self.races()
         for r in self.table.rows:
             if not r.write and r.array.space not in JUDGED:
                 self.initialised(r)
-        self.exactly_once()
-        return self.found
+        for output in self.table.outputs:
+            self.exactly_once(output)
 
     # --- sets ------------------------------------------------------------------------------------------------
 
@@ -271,15 +274,15 @@ class _Engine:
         what = f"{r.array.name} is read where its tile has written"
         self.nothing("initialised", what, r.line, dims, missing)
 
-    def exactly_once(self) -> None:
-        stores = [r for r in self.table.rows if r.write and r.array is self.table.output]
+    def exactly_once(self, output: Array) -> None:
+        stores = [r for r in self.table.rows if r.write and r.array is output]
         for r in stores:
             self.guarded(r.line, lambda r=r: self.unique(r, stores))
-        self.guarded(1, lambda: self.whole(stores))
+        self.guarded(self.table.body.line, lambda: self.whole(output, stores))
 
     def unique(self, r: Row, stores: Sequence[Row]) -> None:
         """No two instances of stores, this one first, write one index."""
-        what = "two stores to the output that are not the same write different cells"
+        what = f"two stores to {r.array.name} that are not the same write different cells"
         for s in (s for s in stores if s.number >= r.number):
             new = renamed(s.path, self.offset)
             said = [*self.within(r.path), *self.within(s.path, new)]
@@ -288,16 +291,15 @@ class _Engine:
                 said.append(self.differ(list(new.items())))
             self.empty("once", what, r.line, [*_dims(r.path), *_second(new)], said)
 
-    def whole(self, stores: Sequence[Row]) -> None:
+    def whole(self, output: Array, stores: Sequence[Row]) -> None:
         """The indices that are written are those of the output."""
-        extents = self.table.output.extents
-        cells = [f"c{k}" for k in range(len(extents))]
-        box = [f"0 <= {c} < {affine(e, self.fixed)}" for c, e in zip(cells, extents, strict=True)]
+        cells = [f"c{k}" for k in range(len(output.extents))]
+        box = [f"0 <= {c} < {affine(e, self.fixed)}" for c, e in zip(cells, output.extents, strict=True)]
         missing = self.set(cells, box)
         for r in (r for r in stores if not any(_reads_mask(f) for frame in r.path for f in frame.facts)):
             at = [f"{c} = {affine(i, self.fixed)}" for c, i in zip(cells, r.index, strict=True)]
             missing = missing.subtract(self.set(cells, [*self.within(r.path), *at], _dims(r.path)))
-        self.nothing("cover", "each cell of the output is written", 1, cells, missing)
+        self.nothing("cover", f"each cell of {output.name} is written", self.table.body.line, cells, missing)
 
 
 def _dims(frames: Iterable[Frame]) -> list[str]:

@@ -3,22 +3,30 @@
 It shares no code with ``reader.py`` and knows nothing of terms of values: it looks at memory alone.  The grammar is
 closed; whatever is outside is refused with its line.  Bytes are ASCII without ``#``, backslash, tab or carriage return.
 
-    Module ::= """docstring"""  Import  Decorator  def kernel(out, <inputs>, <sizes>): Body
+    Module ::= """docstring"""  Import  Launch+       CPU: one launch
+    Launch ::= Decorator  def NAME(<written>, <made before>, <inputs>, <sizes that are no constants>): Body
     CPU        from moaproof.instructions.cpu_<dtype> import <all of CPU_NAMES, sorted>
                @njit(parallel=True, error_model="numpy")
     CUDA       from moaproof.instructions.cuda_<dtype> import <all of CUDA_NAMES, sorted>
-               @launch(grid=(X, X, X), block=(X, X, X), constants=("size", ..), index="int64" | "int32")
-               X is "size" or a literal above 0, for the axes x, y, z; ``constants`` are sizes that are no
-               parameters: the loader binds them in the text's module before the text is compiled
+               @launch(grid=(G, G, G), block=(X, X, X), constants=("size", ..), index="int64" | "int32",
+                       makes=((NAME, G, ..), ..))
+               G is a literal above 0 or a product of names of sizes, "b*h*bq"; X is a literal or one name.  The axes
+               are x, y, z.  ``constants`` are sizes that are no parameters: the loader binds them in the text's module
+               before the text is compiled
+    The last launch is ``kernel``, writes ``out`` and makes nothing.  Those before it have other names and write the
+    arrays that they make (name and extents), which are inputs of all later launches: flat, row-major, global.
     Body   ::= Stmt*
-    Stmt   ::= for i in range(Index) | range(Index, Index) | range(Index, Index, Index): Body
+    Stmt   ::= for i in range(Index) | range(Index, Index) | range(Index, Index, Index): Body      CUDA: span(..)
              | for w in prange(e0 * .. * ek): Body        CPU, once, the last statement of the kernel; e a size
              | if G: Body  |  i = Index  |  x = E  |  x[Index, ..] = E
              | x = empty(Shape, real)                     CPU: scratch of the block where it stands
              | x = cuda.local.array(Shape, real)          CUDA: scratch of the thread, of the block where it stands
-             | x = cuda.shared.array(Shape, real)         CUDA: of the block of threads; outside of loops and guards
+             | pool = cuda.shared.array(0, real)          CUDA, once, outside of loops and guards: the launcher says how
+                                                          long it is; nothing but views is made of it
+             | x = view(pool, Index, Index, Shape)        CUDA: two axes over the cells from a start up to a stop, of
+                                                          the block of threads; outside of loops and guards
              | cuda.syncthreads()                         CUDA
-    Shape  ::= Index | (Index, ..);  CUDA: of literals and constants alone
+    Shape  ::= Index | (Index, ..);  of local arrays literals and constants alone; of views + - * of these
     E      ::= x | x[Index, ..] | scalar input | ZERO | ONE | LOWEST | real(int / int) | real(Index) | E + - * / E
              | -E | exp(E) | sqrt(E) | fmax(E, E) | rescale(E, E) | quotient(E, E) | (E if G else E)
     G      ::= True | Index < Index | G and G | not G | input[Index]
@@ -30,18 +38,23 @@ it alone, and an index or array is bound once where it is visible.  So an index 
 indices ``x.K``, one for each loop, grid axis and thread axis: no flow of values is followed.  A scalar is an array of
 rank 0.
 
-``prange(e0 * .. * ek)``: the free indices are i0 .. ik with 0 <= ik < ek and w = gamma(i; e), which is the same set of
-iterations, once each; ``w // (e1 * .. * ek)``, ``w // (..) % ej`` and ``w % ek`` are read as i0, ij, ik, because
-gamma's inverse is unique (``safety.py`` proves that level by level).
+``prange(e0 * .. * ek)`` and a grid axis ``"e0*..*ek"``: the free indices are i0 .. ik with 0 <= ik < ek, and w (the
+loop's name, or one bound to ``cuda.blockIdx.A``) is gamma(i; e): the same set of iterations, once each.  So
+``w // (e1 * .. * ek)``, ``w // (..) % ej`` and ``w % ek`` are read as i0, ij, ik, because gamma's inverse is unique
+(``safety.py`` proves that level by level).
 
-The table: frames (grid, threads, iterations of prange, loops, guards) with the facts that hold inside; barriers; rows
-(array, its memory space and home, index, path of frames, epoch, read or write, line).  A row of a flat global array has
-one index an axis of its extents where the offset is a Horner form over them, else the offset alone.
+Views.  Each begins where the one before it stops, the first at 0, and is as long as the product of its extents, which
+owe that they are not negative: so views lie side by side, and the last stop is the number of cells of the pool.
+
+One table a launch: frames (grid, threads, iterations of prange, loops, guards) with the facts that hold inside;
+barriers; rows (array, its memory space and home, index, path of frames, epoch, read or write, line).  A row of a flat
+global array has one index an axis of its extents where the offset is a Horner form over them, else the offset alone.
 '''
 
 from __future__ import annotations
 
 import ast
+import keyword
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
@@ -49,19 +62,24 @@ from typing import Final, NoReturn
 from ..errors import CertificateInvalid
 from ..kernel.free import X, conjuncts
 from ..shapes import gamma, product, same_index
-from ..term import MAX_INT, ONE, TRUE, ZERO, Add, And, Div, Flat, Int, Le, Lt, Min, Mul, Not, Size, Sub, Term
-from .text import tree_of
+from ..term import MAX_INT, ONE, TRUE, ZERO, Add, And, Div, Flat, Int, Le, Lt, Min, Mul, Not, Size, Sub, Term, subterms
+from .text import bare, tree_of
 
 SHARED_NAMES: Final = ("LOWEST", "ONE", "ZERO", "exp", "fmax", "quotient", "real", "rescale", "sqrt")
 CPU_NAMES: Final = tuple(sorted((*SHARED_NAMES, "empty", "njit", "prange")))
-CUDA_NAMES: Final = tuple(sorted((*SHARED_NAMES, "cuda", "launch")))
+CUDA_NAMES: Final = tuple(sorted((*SHARED_NAMES, "cuda", "launch", "span", "view")))
+NAMES: Final = {"cpu": CPU_NAMES, "cuda": CUDA_NAMES}
 DTYPES: Final = ("float64", "float32", "float16")
 CPU_DECORATOR: Final = '@njit(parallel=True, error_model="numpy")'
 MAX_ROWS: Final = 1000
+MAX_LAUNCHES: Final = 8
+MAX_AXES: Final = 8  # of an array, and factors of an axis
 VALUES: Final = {"exp": 1, "sqrt": 1, "fmax": 2, "rescale": 2, "quotient": 2}
 CONSTANTS: Final = frozenset({"ZERO", "ONE", "LOWEST"})
 RESERVED: Final = frozenset({*CPU_NAMES, *CUDA_NAMES, "kernel", "range", "min", "max"})
 AXES: Final = ("x", "y", "z")
+POOL: Final = "pool = cuda.shared.array(0, real)"
+FIXED: Final = frozenset({"int", "iadd", "imul"})  # beside constants, of an extent of shared memory
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -145,15 +163,23 @@ Node = Frame | Barrier | Row
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a text does to memory.  ``target`` is cpu or cuda; ``width`` the bits of an index, 64 or 32."""
+    """What a launch does to memory.
+
+    ``target`` is cpu or cuda; ``width`` the bits of an index, 64 or 32.  ``parameters`` are names in order; ``grid``
+    and ``block`` the extents of x, y and z, empty for cpu.  ``outputs`` are the arrays that it writes: ``out``, or
+    those that it makes for later launches.  ``pool`` is the number of cells of its shared memory.
+    """
 
     target: str
     dtype: str
     width: int
+    name: str
+    parameters: tuple[str, ...]
     constants: tuple[str, ...]
     grid: tuple[Term, ...]
     block: tuple[Term, ...]
-    output: Array
+    outputs: tuple[Array, ...]
+    pool: Term
     body: Frame
     rows: tuple[Row, ...]
     owed: tuple[Owed, ...]
@@ -182,15 +208,54 @@ class Scope:
         return Scope((*self.path, frame), dict(self.names))
 
 
-def read_table(data: bytes, inputs: Sequence[Term], sizes: Sequence[str], out_shape: Sequence[Term]) -> Table:
-    """The access table of a text.  ``inputs`` are the In nodes and ``sizes`` the names of the sizes, in order.
+def read_table(
+    data: bytes, inputs: Sequence[Term], sizes: Sequence[str], out_shape: Sequence[Term]
+) -> tuple[Table, ...]:
+    """The access tables of a text, one a launch; the last is that of ``kernel``.
 
-    Raises ``CertificateInvalid`` with the line for text outside the grammar.
+    ``inputs`` are the In nodes and ``sizes`` the names of the sizes, in order.  Raises ``CertificateInvalid`` with the
+    line for text outside the grammar.
     """
     try:
-        return _Text(inputs, sizes, out_shape).module(tree_of(data))
+        return _module(tree_of(data), inputs, tuple(sizes), Array("out", "output", tuple(out_shape)))
     except (RecursionError, ValueError):
         raise CertificateInvalid("kernel: expressions nest too deeply") from None
+
+
+def _module(module: ast.Module, inputs: Sequence[Term], sizes: tuple[str, ...], out: Array) -> tuple[Table, ...]:
+    need(len(module.body) >= 3, module, "a docstring, one import and a function are due")
+    doc, imports, *functions = module.body
+    stated = isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant) and isinstance(doc.value.value, str)
+    need(stated, doc, "a docstring is due")
+    target, dtype = _imports(imports)
+    most = MAX_LAUNCHES if target == "cuda" else 1
+    need(len(functions) <= most, functions[-1], f"at most {most} functions are due")
+    tables: list[Table] = []
+    made: list[Array] = []
+    for f in functions:
+        if not isinstance(f, ast.FunctionDef):
+            refuse(f, "a function is due")
+        last = f is functions[-1]
+        need((f.name == "kernel") == last, f, "the last function, and no other, is kernel")
+        tables.append(_Launch(target, dtype, inputs, sizes, tuple(made)).table(f, out if last else None))
+        made += tables[-1].outputs
+    names = [*(t.name for t in tables), *sizes, *(t.data[0] for t in inputs), "out", *(a.name for a in made[:-1])]
+    need(len(set(names)) == len(names), module, "names: two of launches, sizes, inputs and made arrays have one name")
+    return tuple(tables)
+
+
+def _imports(node: ast.stmt) -> tuple[str, str]:
+    """The target and the dtype that the import names."""
+    known = ((target, dtype) for target in NAMES for dtype in DTYPES)
+    found = next((k for k in known if ast.dump(node) == ast.dump(ast.parse(import_line(*k)).body[0])), None)
+    if found is None:
+        refuse(node, "this import is not one of the known lines")
+    return found
+
+
+def import_line(target: str, dtype: str) -> str:
+    """The one import of a text."""
+    return f"from moaproof.instructions.{target}_{dtype} import {', '.join(NAMES[target])}"
 
 
 def refuse(node: ast.AST, why: str) -> NoReturn:
@@ -242,16 +307,40 @@ def _integer(node: ast.AST) -> int | None:
     return node.value if isinstance(node, ast.Constant) and type(node.value) is int else None
 
 
-class _Text:
-    def __init__(self, inputs: Sequence[Term], sizes: Sequence[str], out_shape: Sequence[Term]) -> None:
-        self.inputs, self.sizes = inputs, tuple(sizes)
-        self.output = Array("out", "output", tuple(out_shape))
-        self.cuda = False
-        self.dtype = ""
+def _string(node: ast.AST) -> str:
+    """The string that a node is, or the empty one."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _view(node: ast.expr) -> tuple[ast.expr, ast.expr, ast.Tuple] | None:
+    """The start, the stop and the shape of view(pool, start, stop, (rows, columns)), or nothing."""
+    if _called(node, 4) != "view":
+        return None
+    match _args(node):
+        case [ast.Name(id="pool"), start, stop, ast.Tuple(elts=[_, _]) as shape]:
+            return start, stop, shape
+    return None
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    """Names, for messages, of the indices of an axis."""
+    return [name] if count == 1 else [f"{name}.{k}" for k in range(count)]
+
+
+class _Launch:
+    """One launch of a text; ``made`` are the arrays that earlier ones wrote."""
+
+    def __init__(
+        self, target: str, dtype: str, inputs: Sequence[Term], sizes: tuple[str, ...], made: tuple[Array, ...]
+    ) -> None:
+        self.cuda, self.dtype = target == "cuda", dtype
+        self.inputs, self.sizes = inputs, sizes
+        self.made = tuple(Array(a.name, "input", a.extents) for a in made)
         self.width = 64
         self.constants: tuple[str, ...] = ()
-        self.grid: tuple[Term, ...] = ()
-        self.block: tuple[Term, ...] = ()
+        self.grid: list[tuple[Term, ...]] = []  # the factors of each axis
+        self.block: list[tuple[Term, ...]] = []
+        self.pool: Term | None = None  # the cells of the views so far
         self.place: dict[str, Term] = {}  # cuda.threadIdx.x and so on
         self.kinds: dict[str, str] = {}  # the one kind of each name
         self.rows: list[Row] = []
@@ -262,112 +351,131 @@ class _Text:
         self.barriers = 0
         self.decoding: dict[Term, list[tuple[Term, Term]]] = {}  # w -> terms of w and the index that each is
 
-    # --- the frame of the text --------------------------------------------------------------------------
+    # --- the head of the launch -------------------------------------------------------------------------
 
-    def module(self, module: ast.Module) -> Table:
-        need(len(module.body) == 3, module, "a docstring, one import and one function are due")
-        doc, imports, function = module.body
-        stated = isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant) and isinstance(doc.value.value, str)
-        need(stated, doc, "a docstring is due")
-        self.imports(imports)
-        if not isinstance(function, ast.FunctionDef):
-            refuse(function, "one function is due")
-        self.decorator(function)
-        names = self.signature(function)
-        body = Frame("body", function.lineno)
+    def table(self, f: ast.FunctionDef, out: Array | None) -> Table:
+        """The table of the launch, which writes ``out``, or what it makes."""
+        makes = self.decorator(f)
+        need((out is None) == bool(makes), f, "a launch makes arrays, or it is kernel and makes none")
+        outputs = makes if out is None else (out,)
+        parameters, names = self.signature(f, outputs)
+        body = Frame("body", f.lineno)
         scope = Scope((), names)
         if self.cuda:
             scope = self.launched(body, scope)
-        self.body(function.body, scope, scope.path[-1] if scope.path else body, top=True)
+        self.body(f.body, scope, scope.path[-1] if scope.path else body, top=True)
         return Table(
-            "cuda" if self.cuda else "cpu", self.dtype, self.width, self.constants, self.grid, self.block,
-            self.output, body, tuple(self.rows), tuple(self.owed), tuple(self.values), tuple(self.frames), self.indices,
+            "cuda" if self.cuda else "cpu", self.dtype, self.width, f.name, parameters, self.constants,
+            tuple(map(product, self.grid)), tuple(map(product, self.block)), outputs, self.pool or ZERO, body,
+            tuple(self.rows), tuple(self.owed), tuple(self.values), tuple(self.frames), self.indices,
         )  # fmt: skip
 
-    def imports(self, node: ast.stmt) -> None:
-        for target, names in (("cpu", CPU_NAMES), ("cuda", CUDA_NAMES)):
-            for dtype in DTYPES:
-                line = f"from moaproof.instructions.{target}_{dtype} import {', '.join(names)}"
-                if ast.dump(node) == ast.dump(ast.parse(line).body[0]):
-                    self.cuda, self.dtype = target == "cuda", dtype
-                    return
-        refuse(node, "this import is not one of the known lines")
-
-    def decorator(self, f: ast.FunctionDef) -> None:
+    def decorator(self, f: ast.FunctionDef) -> tuple[Array, ...]:
+        """The arrays that the launch makes; its grid, block and constants are kept."""
         if not self.cuda:
             expected = ast.parse(CPU_DECORATOR[1:], mode="eval").body
             need([ast.dump(d) for d in f.decorator_list] == [ast.dump(expected)], f, "the decorator is not the one due")
-            return
+            return ()
         need(len(f.decorator_list) == 1, f, "one decorator, launch(..), is due")
         call = f.decorator_list[0]
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "launch"):
             refuse(f, "one decorator, launch(..), is due")
         given = {k.arg: k.value for k in call.keywords}
         order = [k.arg for k in call.keywords]
-        due = ["grid", "block", "constants", "index"]
-        need(not call.args and order == due, call, "launch(grid=, block=, constants=, index=) is due")
-        constants = given["constants"]
-        parts = constants.elts if isinstance(constants, ast.Tuple) else [constants]
-        found = [e.value for e in parts if isinstance(e, ast.Constant) and isinstance(e.value, str)]
-        distinct = len(found) == len(parts) == len(set(found)) and isinstance(constants, ast.Tuple)
-        need(distinct and set(found) <= set(self.sizes), constants, "constants: a tuple of names of sizes is due")
+        due = ["grid", "block", "constants", "index", "makes"]
+        need(not call.args and order == due, call, "launch(grid=, block=, constants=, index=, makes=) is due")
+        found = [_string(e) for e in self.tuple_of(given["constants"])]
+        need(len(found) == len(set(found)), call, "constants: a name is given twice")
+        need(set(found) <= set(self.sizes), call, "constants: a tuple of names of sizes is due")
         self.constants = tuple(found)
-        index = given["index"]
-        width = {"int64": 64, "int32": 32}.get(str(index.value) if isinstance(index, ast.Constant) else "")
-        need(width is not None, index, 'index is "int64" or "int32"')
+        width = {"int64": 64, "int32": 32}.get(_string(given["index"]))
+        need(width is not None, call, 'index is "int64" or "int32"')
         self.width = width or 64
-        self.grid, self.block = self.axes(given["grid"]), self.axes(given["block"])
+        self.grid = [self.factors_of(e) for e in self.tuple_of(given["grid"])]
+        self.block = [self.factors_of(e) for e in self.tuple_of(given["block"])]
+        need(len(self.grid) == len(self.block) == 3, call, "three extents, of x, y and z, are due")
+        need(all(len(e) <= 1 for e in self.block), call, "an axis of the block is one size or a literal")
+        return tuple(self.make(e) for e in self.tuple_of(given["makes"]))
 
-    def axes(self, node: ast.expr) -> tuple[Term, ...]:
-        if not (isinstance(node, ast.Tuple) and len(node.elts) == 3):
-            refuse(node, "three extents, of x, y and z, are due")
-        extents: list[Term] = []
-        for e in node.elts:
-            value = e.value if isinstance(e, ast.Constant) else None
-            if type(value) is int and 0 < value <= MAX_INT:
-                extents.append(Int(value))
-            elif isinstance(value, str) and value in self.sizes:
-                extents.append(Size(value))
-            else:
-                refuse(e, "an extent of the launch is the name of a size or a literal above 0")
-        return tuple(extents)
+    def tuple_of(self, node: ast.expr) -> list[ast.expr]:
+        if not isinstance(node, ast.Tuple):
+            refuse(node, "a tuple is due")
+        return node.elts
 
-    def signature(self, f: ast.FunctionDef) -> dict[str, Name]:
-        """The parameters are out, the inputs and the sizes that are no constants, in order."""
-        parameters = ["out", *(t.data[0] for t in self.inputs), *(s for s in self.sizes if s not in self.constants)]
+    def factors_of(self, node: ast.expr) -> tuple[Term, ...]:
+        """The factors of an extent, none of the literal 1."""
+        value = _integer(node)
+        if value is not None:
+            need(0 < value <= MAX_INT, node, "a literal extent is above 0")
+            return (Int(value),) if value > 1 else ()
+        names = _string(node).split("*")
+        known = set(names) <= set(self.sizes) and len(names) <= MAX_AXES
+        need(known, node, "an extent is a literal above 0 or a product of names of sizes")
+        return tuple(map(Size, names))
+
+    def make(self, node: ast.expr) -> Array:
+        """An array that the launch makes: its name and extents."""
+        parts = self.tuple_of(node)
+        need(2 <= len(parts) <= 1 + MAX_AXES, node, f"a made array is a name and 1 to {MAX_AXES} extents")
+        name = _string(parts[0])
+        need(name.isidentifier() and not keyword.iskeyword(name), node, f"{name:.40} is no name of an array")
+        return Array(name, "output", tuple(product(self.factors_of(e)) for e in parts[1:]))
+
+    def signature(self, f: ast.FunctionDef, outputs: tuple[Array, ...]) -> tuple[tuple[str, ...], dict[str, Name]]:
+        """The parameters, in order, and what the names mean at the start of the function."""
+        arrays = [*outputs, *self.made]
+        kept = [s for s in self.sizes if s not in self.constants]
+        parameters = [*(a.name for a in arrays), *(t.data[0] for t in self.inputs), *kept]
         every = [*parameters, *self.constants]
-        line = f"def kernel({', '.join(parameters)}):\n    pass"
         clean = len(set(every)) == len(every) and not RESERVED & set(every)
         need(clean, f, "names: a parameter is used twice or hides a known name")
-        due = ast.parse(line).body[0]
-        found = ast.FunctionDef(f.name, f.args, [ast.Pass()], [], f.returns, f.type_comment)
-        need(ast.dump(found) == ast.dump(due), f, "the function's name or parameters differ from those due")
-        names = {"out": Name("array", array=self.output)}
+        plain = not f.name.startswith("_") and f.name not in RESERVED - {"kernel"}
+        need(plain, f, f"names: a launch is not called {f.name:.40}")
+        due = ast.parse(f"def {f.name}({', '.join(parameters)}):\n    pass").body[0]
+        need(ast.dump(bare(f)) == ast.dump(due), f, "the function's name or parameters differ from those due")
+        names = {a.name: Name("array", array=a) for a in arrays}
         for t in self.inputs:
             array = Array(t.data[0], "input", t.args)
             kind = "mask" if t.data[1] == "bool" else "array" if t.args else "input"
             names[t.data[0]] = Name(kind, array=array)
         names |= {s: Name("size", Size(s)) for s in self.sizes}
         self.kinds = {name: entry.kind for name, entry in names.items()}
-        return names
+        return tuple(parameters), names
 
     def launched(self, body: Frame, scope: Scope) -> Scope:
         """The frames of the grid and of the threads of a block."""
         inside = body
-        for kind, extents, here, dim in (
+        for kind, axes, here, dim in (
             ("grid", self.grid, "blockIdx", "gridDim"),
             ("threads", self.block, "threadIdx", "blockDim"),
         ):
-            indices = [ZERO if e is ONE else self.fresh() for e in extents]
-            live = [(i, e) for i, e in zip(indices, extents, strict=True) if i is not ZERO]
-            names = [f"{here}.{a}" for a, i in zip(AXES, indices, strict=True) if i is not ZERO]
+            live: list[tuple[Term, Term]] = []
+            names: list[str] = []
+            for axis, extents in zip(AXES, axes, strict=True):
+                indices, w = self.lifted(extents)
+                self.place[f"cuda.{here}.{axis}"] = w
+                self.place[f"cuda.{dim}.{axis}"] = product(extents)
+                live += zip(indices, extents, strict=True)
+                names += _numbered(f"{here}.{axis}", len(extents))
             frame = self.frame(kind, body, live, names)
             inside.inside.append(frame)
-            for axis, i, e in zip(AXES, indices, extents, strict=True):
-                self.place[f"cuda.{here}.{axis}"] = i
-                self.place[f"cuda.{dim}.{axis}"] = e
             scope, inside = scope.enter(frame), frame
         return scope
+
+    def lifted(self, extents: Sequence[Term]) -> tuple[list[Term], Term]:
+        """An axis of a product of extents: a free index for each, and w, gamma of them, from which a text decodes."""
+        indices = [self.fresh() for _ in extents]
+        w = gamma(indices, extents)
+        if len(extents) > 1:
+            self.decoding[w] = [self._decode(w, k, extents, indices) for k in range(len(extents))]
+        return indices, w
+
+    @staticmethod
+    def _decode(w: Term, k: int, extents: Sequence[Term], indices: Sequence[Term]) -> tuple[Term, Term]:
+        """w // (e_{k+1} * ..) % e_k, without what is 1 or needs no remainder; and the index that it is."""
+        rest = extents[k + 1 :]
+        t = Div(w, product(rest)) if rest else w
+        return (t if k == 0 else Sub(t, Mul(extents[k], Div(t, extents[k])))), indices[k]
 
     def frame(self, kind: str, node: ast.AST | Frame, live: Sequence[tuple[Term, Term]], names: Sequence[str]) -> Frame:
         """A frame of parallel indices with their extents."""
@@ -433,7 +541,8 @@ class _Text:
         return s.target.id
 
     def loop(self, s: ast.For, scope: Scope, frame: Frame) -> None:
-        need(_called(s.iter, 1, 2, 3) == "range", s, "a loop is over range(..)")
+        loop = "span" if self.cuda else "range"
+        need(_called(s.iter, 1, 2, 3) == loop, s, f"a loop is over {loop}(..)")
         name = self.target(s)
         bounds = [self.index(a, scope) for a in _args(s.iter)]
         start, stop = (ZERO, bounds[0]) if len(bounds) == 1 else (bounds[0], bounds[1])
@@ -461,24 +570,15 @@ class _Text:
     def prange(self, s: ast.For, scope: Scope, frame: Frame) -> None:
         factors = self.factors(_args(s.iter)[0])
         extents = [self.index(e, scope) for e in factors]
-        need(all(e.op == "size" for e in extents), s, "prange is over a product of sizes")
-        indices = [self.fresh() for _ in extents]
-        names = [f"{self.target(s)}.{k}" for k in range(len(extents))]
+        good = all(e.op == "size" for e in extents) and len(extents) <= MAX_AXES
+        need(good, s, "prange is over a product of sizes")
+        indices, w = self.lifted(extents)
+        names = _numbered(self.target(s), len(extents))
         made = self.frame("threads", s, list(zip(indices, extents, strict=True)), names)
         frame.inside.append(made)
         inside = scope.enter(made)
-        w = gamma(indices, extents)
-        if len(extents) > 1:
-            self.decoding[w] = [self._decode(w, k, extents, indices) for k in range(len(extents))]
         self.bind(s, self.target(s), Name("index", w), inside)
         self.body(s.body, inside, made)
-
-    @staticmethod
-    def _decode(w: Term, k: int, extents: Sequence[Term], indices: Sequence[Term]) -> tuple[Term, Term]:
-        """w // (e_{k+1} * ..) % e_k, without what is 1 or needs no remainder; and the index that it is."""
-        rest = extents[k + 1 :]
-        t = Div(w, product(rest)) if rest else w
-        return (t if k == 0 else Sub(t, Mul(extents[k], Div(t, extents[k])))), indices[k]
 
     def factors(self, node: ast.expr) -> list[ast.expr]:
         """The factors of a product, from the left."""
@@ -488,8 +588,13 @@ class _Text:
 
     def assign(self, s: ast.Assign, target: ast.expr, scope: Scope, frame: Frame, top: bool) -> None:
         kind = _dotted(s.value.func) if isinstance(s.value, ast.Call) else ""
-        if kind in ("empty", "cuda.local.array", "cuda.shared.array"):
-            return self.allocate(s, target, kind, scope, top)
+        if kind in ("empty", "cuda.local.array"):
+            return self.allocate(s, target, kind, scope)
+        if kind == "cuda.shared.array":
+            return self.share(s, target, scope, top)
+        view = _view(s.value)
+        if view is not None:
+            return self.view(s, target, *view, scope, top)
         if isinstance(target, ast.Name) and self.indexical(s.value, scope):
             return self.bind(s, target.id, Name("index", self.index(s.value, scope)), scope)
         sources = self.value(s.value, scope, frame)
@@ -504,31 +609,56 @@ class _Text:
             self.bind(s, target.id, Name("scalar", array=array), scope)
         return self.row(target, self.named(target, scope, "scalar"), (), True, scope, frame, sources)
 
-    def allocate(self, s: ast.Assign, target: ast.expr, kind: str, scope: Scope, top: bool) -> None:
+    def allocate(self, s: ast.Assign, target: ast.expr, kind: str, scope: Scope) -> None:
+        """Scratch of the block where it stands."""
         call = s.value
         good = isinstance(call, ast.Call) and len(call.args) == 2 and not call.keywords
         good = good and _dotted(_args(call)[1]) == "real"
-        need(good and isinstance(target, ast.Name), s, "an allocation is x = empty(shape, real) or of its kind")
+        need(good, s, "an allocation is x = empty(shape, real) or x = cuda.local.array(shape, real)")
         need(self.cuda == (kind != "empty"), s, f"{kind} is of the other target")
-        need(kind != "cuda.shared.array" or top, s, "shared memory is declared outside of loops and guards")
-        shape = _args(call)[0]
-        parts = shape.elts if isinstance(shape, ast.Tuple) else [shape]
-        need(0 < len(parts) <= 8, s, "an array has 1 to 8 axes")
-        extents = tuple(self.extent(p, scope) for p in parts)
-        shared = kind == "cuda.shared.array"
-        home = scope.path[:-1] if shared else scope.path  # at the top: the grid, without the threads
-        name = target.id if isinstance(target, ast.Name) else ""
-        array = Array(name, "shared" if shared else "scratch", extents, home, s.lineno)
-        self.bind(s, name, Name("array", array=array), scope)
+        self.array(s, target, "scratch", _args(call)[0], scope)
 
-    def extent(self, node: ast.expr, scope: Scope) -> Term:
+    def share(self, s: ast.Assign, target: ast.expr, scope: Scope, top: bool) -> None:
+        """The pool of shared memory.  There is one: all dynamic shared memory of a launch is the same."""
+        need(ast.unparse(s) == POOL, s, f"shared memory is {POOL}")
+        need(self.cuda and top and self.pool is None, s, "the pool is declared once, outside of loops and guards")
+        self.pool = ZERO
+        self.bind(s, "pool", Name("pool"), scope)
+
+    def view(
+        self, s: ast.Assign, target: ast.expr, low: ast.expr, high: ast.expr, shape: ast.Tuple, scope: Scope, top: bool
+    ) -> None:
+        """The next view of the pool."""
+        need(top and self.pool is not None, s, "a view of the pool is made outside of loops and guards")
+        start, stop = self.index(low, scope), self.index(high, scope)
+        need(same_index(start, self.pool or ZERO), s, "a view begins where the one before it stops, the first at 0")
+        extents = self.array(s, target, "shared", shape, scope)
+        need(same_index(Sub(stop, start), product(extents)), s, "a view is as long as the product of its extents")
+        self.pool = stop
+
+    def array(self, s: ast.Assign, target: ast.expr, space: str, shape: ast.expr, scope: Scope) -> tuple[Term, ...]:
+        """A new array; its extents."""
+        if not isinstance(target, ast.Name):
+            refuse(s, "an array has a name")
+        parts = shape.elts if isinstance(shape, ast.Tuple) else [shape]
+        need(0 < len(parts) <= MAX_AXES, s, f"an array has 1 to {MAX_AXES} axes")
+        extents = tuple(self.extent(p, space, scope) for p in parts)
+        home = scope.path[:-1] if space == "shared" else scope.path  # at the top: the grid, without the threads
+        array = Array(target.id, space, extents, home, s.lineno)
+        self.bind(s, target.id, Name("array", array=array), scope)
+        return extents
+
+    def extent(self, node: ast.expr, space: str, scope: Scope) -> Term:
         """The extent of an axis; of ``max(0, e)`` it is ``e``, and no cell exists where that is negative."""
-        if self.cuda:
-            fixed = _integer(node) is not None or (isinstance(node, ast.Name) and node.id in self.constants)
-            need(fixed, node, "an extent of shared or local memory is a literal or a constant of the launch")
-        if _called(node, 2) == "max" and _integer(_args(node)[0]) == 0:
+        if not self.cuda and _called(node, 2) == "max" and _integer(_args(node)[0]) == 0:
             return self.index(_args(node)[1], scope)
+        if self.cuda and space == "scratch":
+            fixed = _integer(node) is not None or (isinstance(node, ast.Name) and node.id in self.constants)
+            need(fixed, node, "an extent of local memory is a literal or a constant of the launch")
         found = self.index(node, scope)
+        if space == "shared":
+            fixed = all(u.op in FIXED or (u.op == "size" and u.data in self.constants) for u in subterms(found))
+            need(fixed, node, "an extent of shared memory is + - * of literals and constants of the launch")
         if found.op != "size":
             self.owe(node, "bounds: an extent is not negative", Lt(Int(-1), found), scope)
         return found
@@ -572,7 +702,7 @@ class _Text:
         frame.inside.append(made)
 
     def read(self, node: ast.AST, array: Array, index: Sequence[Term], scope: Scope, frame: Frame) -> frozenset[Array]:
-        need(array.space != "output", node, f"{array.name} is the output: it is not read")
+        need(array.space != "output", node, f"{array.name} is an output: it is not read")
         self.row(node, array, index, False, scope, frame)
         return frozenset((array,))
 
@@ -652,7 +782,7 @@ class _Text:
         return _integer(node) is not None or _dotted(node) in self.place
 
     def index(self, node: ast.expr, scope: Scope) -> Term:
-        """The term of an index expression, after its decoding if it is one of a prange index."""
+        """The term of an index expression, after its decoding if it is one of a lifted axis."""
         t = self._index(node, scope)
         self.values.append(Value(t, scope.path, node.lineno))
         return t
@@ -692,9 +822,9 @@ class _Text:
         refuse(node, "this operator is outside the grammar of an index")
 
     def decoded(self, node: ast.BinOp, scope: Scope) -> Term | None:
-        """The index of a prange axis that the expression decodes from w, or nothing.
+        """The index of a lifted axis that the expression decodes from w, or nothing.
 
-        Inside the loop every extent is positive, so no divisor is owed.
+        Inside every extent of the axis is positive, so no divisor is owed.
         """
         base: ast.expr = node
         while isinstance(base, ast.BinOp) and isinstance(base.op, ast.FloorDiv | ast.Mod):

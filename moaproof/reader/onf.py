@@ -1,12 +1,18 @@
 """The Operational Normal Form: the terms that a kernel's text can say.  Trusted.
 
-    Top   ::= build[core](e, Top) | tiles[core](s, b, t, Tile) | Nest     cores first; e, s, b, t without variables
+    Text  ::= Top | Launches
+    Launches ::= Launch of Row | let(Launch of Left, Launches)            the last, or one and what comes after it
+    Launch of X ::= build[grid](e, Launch of X) | build[grid](e, build[thread](e, X))
+            | tiles[grid](s, b, t, build[thread](min(t, s-q*t), X))
+    Left  ::= let(V, Left) | var of a state                               states that a launch leaves for later ones
+    Top   ::= build[core](e, Top) | tiles[core](s, b, t, Tile) | Nest     e, s, b, t of cores and grid without variables
     Tile  ::= build[lane](min(t, s-q*t), Row) | build[seq](min(t, s-q*t), Row)
     Nest  ::= build[seq](e, Nest) | Row
     Row   ::= let(V, Row) | build[seq](e, Row) | E
     V     ::= E | Array | fold[add|mul|max](n, G, Block of E or Array) | fold[softmax](n, G, Block of State)
     Array ::= build[seq](e, Block of E or Array)
     State ::= state(E, E, E or pure Array)                                pure: builds and then E, without lets
+            | psi(var of states, Index...)                                a state at one column
     Block of X ::= let(V, Block of X) | X
     E     ::= var | flat(in, Index) | in of rank 0 | psi(var, Index...) | quotient(var) | psi(quotient(var), Index...)
             | f(E..) | where(G, E, E) | real | cast(Index)
@@ -30,7 +36,7 @@ UNITS = (Real(0), Real(1))
 
 @dataclass(frozen=True, slots=True)
 class _At:
-    """Where the walk is: the kind of each variable in scope (``index``, or ``value``/``state`` and a rank)."""
+    """Where the walk is; the kind of each variable: ``index``, or a value, state or array of states, and a rank."""
 
     kinds: tuple[tuple[str, int], ...] = ()
     path: tuple[str, ...] = ()
@@ -60,7 +66,62 @@ def require_onf(t: Term) -> None:
     root = _At()
     root.need(t.free == 0, "a kernel's term is closed")
     root.need(typeof(t).sort == "real", "a kernel computes reals")
-    _top(t, root)
+    _text(t, root)
+
+
+def _text(t: Term, at: _At) -> None:
+    """The launches of a text in order, or what is no launch."""
+    while t.op == "let" and _is_launch(t.args[0]):
+        at = at.under("launch", "states", _launch(t.args[0], at.at("states"), left=True))
+        t = t.args[1]
+        after = t.args[0] if t.op == "let" else t
+        at.need(_is_launch(after), "after a launch that leaves states comes another launch")
+    if _is_launch(t):
+        _launch(t, at, left=False)
+    else:
+        _top(t, at)
+
+
+def _is_launch(t: Term) -> bool:
+    return t.op in ("build", "tiles") and t.data == "grid"
+
+
+def _launch(t: Term, at: _At, left: bool) -> int:
+    """Check a grid, its threads, and the row below, which ends in a state if ``left``; the rank of all."""
+    for x in t.args[:-1]:
+        at.need(x.free == 0, "the extents of grid and threads mention no variable")
+        _index(x, at)
+    inside = at.under(t.data, "index")
+    if t.op == "tiles":
+        rows, inside = _rows(t, inside, ("thread",))
+        return 1 + _threads(rows, inside, left)
+    below = t.args[1]
+    if t.data == "thread":
+        return 1 + _threads(below, inside, left)
+    inside.need(_is_launch(below) or (below.op == "build" and below.data == "thread"), "a grid ends in threads")
+    return 1 + _launch(below, inside, left)
+
+
+def _threads(t: Term, at: _At, left: bool) -> int:
+    """The row of a thread; the rank of the state that it ends in."""
+    if not left:
+        _row(t, at)
+        return 0
+    while t.op == "let":
+        at, t = _bind(t.args[0], at), t.args[1]
+    at.need(t.op == "var", "a launch before the last leaves a state")
+    kind, rank = at.kinds[-1 - int(t.data)]
+    at.need(kind == "state", "a launch before the last leaves a state")
+    return rank
+
+
+def _rows(t: Term, at: _At, axes: tuple[str, ...]) -> tuple[Term, _At]:
+    """What the rows of a tile are, each min(t, s - q*t) of them; ``at`` is under the tile's index."""
+    tile = t.args[3]
+    at.need(tile.op == "build" and tile.data in axes, f"a tile is build[{'] or build['.join(axes)}]")
+    due = tile_extent(up(t.args[0]), up(t.args[2]), Var(0))
+    at.need(tile.args[0] is due, "a tile has min(t, s - q*t) rows, written so")
+    return tile.args[1], at.under("row", "index")
 
 
 def _top(t: Term, at: _At) -> None:
@@ -73,11 +134,7 @@ def _top(t: Term, at: _At) -> None:
         if t.op == "build":
             _top(a[1], at.under("core", "index"))
             return
-        tile, inside = a[3], at.under("tile", "index")
-        inside.need(tile.op == "build" and tile.data in ("lane", "seq"), "a tile is build[lane] or build[seq]")
-        due = tile_extent(up(a[0]), up(a[2]), Var(0))
-        inside.need(tile.args[0] is due, "a tile has min(t, s - q*t) rows, written so")
-        _row(tile.args[1], inside.under("row", "index"))
+        _row(*_rows(t, at.under("tile", "index"), ("lane", "seq")))
         return
     at.need(t.op != "tiles", "only tiles[core] is covered")
     _row(t, at)
@@ -118,6 +175,12 @@ def _block(t: Term, at: _At, due: tuple[str, ...]) -> int:
     while t.op == "let":
         at, t = _bind(t.args[0], at), t.args[1]
     if due == ("state",):
+        if t.op == "psi" and t.args[0].op == "var":
+            for x in t.args[1:]:
+                _index(x, at)
+            known = at.kinds[-1 - t.args[0].data] == ("states", len(t.args) - 1)
+            at.need(known, "psi indexes an array of states in full")
+            return 0
         at.need(t.op == "state", "the element of a softmax fold is a state")
         for x in t.args[:2]:
             _scalar(x, at.at("state"))

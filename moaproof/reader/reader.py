@@ -2,6 +2,7 @@
 
 It shares no code with the printer, and knows this grammar alone; whatever is outside is refused, never skipped.  Bytes
 are ASCII without ``#``, backslash, brace, tab or carriage return (so no comment, coding cookie, escape or f-string).
+This is the grammar of CPU texts; a text with the import line of CUDA is read by ``blocks.py``.
 
     Module  ::= """docstring, one line of it is 'core: <sha256>'"""
                 from moaproof.instructions.cpu_<dtype> import LOWEST, ONE, ... (the one line of IMPORTS)
@@ -54,43 +55,35 @@ from __future__ import annotations
 import ast
 import keyword
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NoReturn
+from typing import Final, Self
 
 from ..errors import CertificateInvalid
-from ..shapes import gamma, product
-from ..term import (
-    MAX_DEPTH,
-    MAX_INT,
-    TRUE,
-    And,
-    Build,
-    Div,
-    F,
-    Flat,
-    Fold,
-    Int,
-    Let,
-    Lt,
-    Min,
-    Mul,
-    Not,
-    Psi,
-    Real,
-    Size,
-    Sub,
-    Term,
-    Tiles,
-    Var,
-    Where,
-    up,
-)  # fmt: skip
+from ..shapes import gamma
+from ..term import TRUE, Build, Fold, Int, Let, Min, Mul, Psi, Sub, Term, Tiles, Var, up
 from ..term import Add as Plus
+from .blocks import Launch, dtype_of_launches, read_launches
+from .expressions import (
+    INIT,
+    Entry,
+    Expressions,
+    Names,
+    args_of,
+    call_of,
+    core_of,
+    dtype_of,
+    goal,
+    imports_of,
+    name_of,
+    need,
+    refuse,
+    says,
+    value,
+)
 from .onf import require_onf
-from .text import tree_of
+from .text import bare, tree_of
 
 NAMES: Final = (
     "LOWEST",
@@ -106,28 +99,23 @@ NAMES: Final = (
     "rescale",
     "sqrt",
 )
-IMPORTS: Final = {
-    dtype: f"from moaproof.instructions.cpu_{dtype} import {', '.join(NAMES)}" for dtype in ("float64", "float32")
-}
+IMPORTS: Final = imports_of("cpu", NAMES)
 MAX_SCRATCH: Final = 500  # arrays; a kernel that is shipped has a dozen
-BINARY: Final[dict[type[ast.operator], str]] = {
-    ast.Add: "add",
-    ast.Sub: "sub",
-    ast.Mult: "mul",
-    ast.Div: "div",
-}
 RESERVED: Final = frozenset({*NAMES, "kernel", "range", "min", "max"})
-INIT: Final = {"ZERO": "add", "ONE": "mul", "LOWEST": "max"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the bytes say: the ONF, the dtype, the digest of the derivation core that the docstring names."""
+    """What the bytes say: the ONF, the dtype, the digest of the derivation core that the docstring names.
+
+    ``launches`` are what the headers of a CUDA text say, in order.
+    """
 
     term: Term
     dtype: str
     core_digest: str
     name: str
+    launches: tuple[Launch, ...] = ()
 
 
 @dataclass(slots=True)
@@ -142,43 +130,25 @@ class Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What a name means: the binder ``level`` of an index, lane, value or state; the read ``node`` if ``early``."""
+class Scope(Names):
+    """The names readable here, under ``depth`` binders, with the scratch, and how it stands with the lanes."""
 
-    kind: str
-    level: int = 0
-    rank: int = 0
-    node: ast.expr | None = None
-    weights: str = ""  # of a state: the name of its l
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The names readable here, under ``depth`` binders."""
-
-    depth: int = 0
-    names: dict[str, Entry] = field(default_factory=dict)
     scratch: dict[str, Array] = field(default_factory=dict)
     guards: tuple[tuple[Term, int], ...] = ()  # of lanes: each with the depth where it was read
     in_lane: bool = False
     certain: bool = True  # not under a guard of lanes, nor under a branch of a where
 
-    def bind(self, name: str, entry: Entry) -> Scope:
-        if self.depth >= MAX_DEPTH:  # no certificate has such a term
-            raise CertificateInvalid(f"kernel: {name} would be more than {MAX_DEPTH} names deep")
-        return replace(self, depth=self.depth + 1, names={**self.names, name: entry})
-
-    def know(self, name: str, entry: Entry) -> Scope:
-        return replace(self, names={**self.names, name: entry})
-
-    def index(self, name: str) -> Scope:
-        return self.bind(name, Entry("index", self.depth))
-
     def lift(self, t: Term, depth: int) -> Term:
         """A term read under ``depth`` binders, here."""
         return up(t, self.depth - depth)
 
-    def before_lanes(self) -> Scope:
+    def is_index(self, entry: Entry) -> bool:
+        return entry.kind == "index" or (entry.kind == "lane" and self.in_lane)
+
+    def branch(self) -> Self:
+        return replace(self, certain=False)
+
+    def before_lanes(self) -> Self:
         """The same place, where the lane has no value yet."""
         return replace(self, in_lane=False)
 
@@ -194,47 +164,13 @@ def read_kernel(data: bytes, inputs: Sequence[Term], sizes: Sequence[str]) -> Re
     that is not well-formed.
     """
     try:
-        return _Reader(inputs, sizes).module(tree_of(data))
+        module = tree_of(data)
+        if (dtype := dtype_of_launches(module)) is None:
+            return _Reader(inputs, sizes).module(module)
+        term, launches = read_launches(module, inputs, sizes)
+        return Reading(term, dtype, core_of(module.body[0]), launches[-1].name, launches)
     except (RecursionError, ValueError):  # an integer too long to be shown
         raise CertificateInvalid("kernel: expressions nest too deeply, or an integer is too long") from None
-
-
-def refuse(node: ast.AST, why: str) -> NoReturn:
-    raise CertificateInvalid(f"kernel, line {getattr(node, 'lineno', 1)}: {why}")
-
-
-def need(condition: bool, node: ast.AST, why: str) -> None:
-    if not condition:
-        refuse(node, why)
-
-
-def says(node: ast.AST, text: str) -> bool:
-    """Is the expression, read or written, the given one token for token?"""
-    return ast.dump(node).replace("ctx=Store()", "ctx=Load()") == ast.dump(ast.parse(text, mode="eval").body)
-
-
-def name_of(node: ast.AST) -> str:
-    """The identifier, or nothing if the node is no name."""
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def call_of(node: ast.AST, count: int) -> str:
-    """The function of a call with ``count`` plain arguments, or nothing."""
-    plain = isinstance(node, ast.Call) and not node.keywords and len(node.args) == count
-    return name_of(node.func) if plain and isinstance(node, ast.Call) else ""
-
-
-def args_of(node: ast.AST) -> list[ast.expr]:
-    return node.args if isinstance(node, ast.Call) else []
-
-
-def goal(s: ast.stmt) -> ast.expr:
-    """The only target of an assignment; a constant of any other statement."""
-    return s.targets[0] if isinstance(s, ast.Assign) and len(s.targets) == 1 else ast.Constant(None)
-
-
-def value(s: ast.stmt) -> ast.expr:
-    return s.value if isinstance(s, ast.Assign) else refuse(s, "an assignment is due")
 
 
 def over(s: ast.AST, lanes: str) -> bool:
@@ -261,12 +197,11 @@ def extents_of(cell: Cell) -> tuple[Term, ...]:
     return tuple(up(extent, -k) for k, (_, extent, _) in enumerate(cell))
 
 
-class _Reader:
+class _Reader(Expressions[Scope]):
     def __init__(self, inputs: Sequence[Term], sizes: Sequence[str]) -> None:
-        self.inputs = {t.data[0]: t for t in inputs}
-        self.sizes = frozenset(sizes)
+        super().__init__(inputs, sizes)
         self.parameters = ["out", *(t.data[0] for t in inputs), *sizes]
-        self.seen = {*self.parameters, *RESERVED}
+        self.seen |= {*self.parameters, *RESERVED}
         self.every: list[Array] = []
         self.parallel = False  # inside prange
         self.lane: tuple[str, str] | None = None  # the names of the lane's index and of their number
@@ -278,13 +213,8 @@ class _Reader:
         body = module.body
         need(len(body) == 3, module, "a docstring, one import and one function are due")
         doc, imports, function = body
-        text = doc.value.value if isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant) else None
-        if not isinstance(text, str):
-            refuse(doc, "a docstring is due")
-        digests = re.findall(r"^core: ([0-9a-f]{64})$", text, re.MULTILINE)
-        need(len(digests) == 1, doc, "the docstring has one line 'core: <digest>'")
-        known = {ast.dump(ast.parse(line).body[0]): dtype for dtype, line in IMPORTS.items()}
-        dtype = known.get(ast.dump(imports))
+        digest = core_of(doc)
+        dtype = dtype_of(imports, IMPORTS)
         if dtype is None:
             refuse(imports, "this import is not one of the known lines")
         if not isinstance(function, ast.FunctionDef):
@@ -298,7 +228,7 @@ class _Reader:
                 f"scratch {array.name}, allocated in line {array.line}, is never filled",
             )
         require_onf(term)
-        return Reading(term, dtype, digests[0], function.name)
+        return Reading(term, dtype, digest, function.name)
 
     def signature(self, f: ast.FunctionDef) -> None:
         taken = [p for p in self.parameters if keyword.iskeyword(p) or p == "__debug__"]
@@ -307,7 +237,8 @@ class _Reader:
         due = ast.parse(line).body[0]
         need(len(set(self.parameters)) == len(self.parameters), f, "a parameter's name is used twice")
         need(not RESERVED & set(self.parameters), f, "a parameter hides a known name")
-        found = ast.FunctionDef(f.name, f.args, [ast.Pass()], f.decorator_list, f.returns, f.type_comment)
+        found = bare(f)
+        found.decorator_list = f.decorator_list
         need(
             ast.dump(found) == ast.dump(due),
             f,
@@ -322,7 +253,7 @@ class _Reader:
         w, total = self.header(loop, Scope(), "prange")
         self.parallel = True
         decoding = [s for s in loop.body if isinstance(s, ast.Assign) and self.decodes(s.value)]
-        names, extents = self.cores(loop, decoding, w, total)
+        names, extents = self.cores(loop, decoding, w, total, Scope())
         rest = deque(loop.body[len(decoding) :])
         need(loop.body[: len(decoding)] == decoding, loop, "the decoding of core axes stands first")
         scope = Scope()
@@ -335,46 +266,6 @@ class _Reader:
         for extent in reversed(extents[:-1]):
             term = Build(extent, term, "core")
         return term
-
-    def decodes(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv | ast.Mod)
-
-    def cores(self, loop: ast.For, decoding: list[ast.Assign], w: str, total: Term) -> tuple[list[str], list[Term]]:
-        """The core axes of a collapsed loop: w = gamma(i0 .. ik; e0 .. ek), decoded by // and % from the right."""
-        need(total.free == 0, loop, "an extent of cores mentions a variable")
-        if not decoding:
-            return [w], [total]
-        last = len(decoding) - 1
-        need(last > 0, loop, "one core axis needs no decoding")
-        names: list[str] = []
-        moduli: list[Term] = []
-        divisors: list[Term] = []
-        for k, s in enumerate(decoding):
-            names.append(self.target(s))
-            node = s.value
-            if k > 0:
-                node, modulus = self.split(node, ast.Mod)
-                moduli.append(modulus)
-            if k < last:
-                node, divisor = self.split(node, ast.FloorDiv)
-                divisors.append(divisor)
-            need(name_of(node) == w, s, "not the decoding of a core axis")
-        for e in reversed(moduli):
-            need(
-                total.op == "imul" and total.args[1] is e,
-                loop,
-                "prange is not over the product of the core extents",
-            )
-            total = total.args[0]
-        extents = [total, *moduli]
-        for k, found in enumerate(divisors):
-            need(found is product(extents[k + 1 :]), decoding[k], "not the product of the extents that follow")
-        return names, extents
-
-    def split(self, node: ast.expr, operator: type[ast.operator]) -> tuple[ast.expr, Term]:
-        if not (isinstance(node, ast.BinOp) and isinstance(node.op, operator)):
-            refuse(node, "not the decoding of a core axis")
-        return node.left, self.index(node.right, Scope())
 
     def tiles(self, rest: list[ast.stmt], scope: Scope, count: Term) -> Term | None:
         """The last core axis as tiles, if the body says so."""
@@ -752,100 +643,25 @@ class _Reader:
 
     # --- expressions -------------------------------------------------------------------------------------
 
-    def index(self, e: ast.expr, scope: Scope) -> Term:
-        match e:
-            case ast.Constant(value=int(c)) if type(c) is int and c <= MAX_INT:
-                return Int(c)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(c))) if type(c) is int and 0 < c <= MAX_INT:
-                return Int(-c)
-            case ast.Name(id=name):
-                if name in self.sizes:
-                    return Size(name)
-                entry = scope.names.get(name)
-                lane = entry is not None and entry.kind == "lane" and scope.in_lane
-                if entry is None or not (entry.kind == "index" or lane):
-                    refuse(e, f"{name} is no index here")
-                return Var(scope.depth - 1 - entry.level)
-            case ast.BinOp(left=x, op=ast.Add(), right=y):
-                return Plus(self.index(x, scope), self.index(y, scope))
-            case ast.BinOp(left=x, op=ast.Sub(), right=y):
-                return Sub(self.index(x, scope), self.index(y, scope))
-            case ast.BinOp(left=x, op=ast.Mult(), right=y):
-                return Mul(self.index(x, scope), self.index(y, scope))
-            case ast.BinOp(left=x, op=ast.FloorDiv(), right=y):
-                return Div(self.index(x, scope), self.index(y, scope))
-            case ast.Call() if call_of(e, 2) == "min":
-                return Min(self.index(e.args[0], scope), self.index(e.args[1], scope))
-        refuse(e, f"{ast.unparse(e):.60} is no index expression")
-
-    def guard(self, e: ast.expr, scope: Scope) -> Term:
-        match e:
-            case ast.Constant(value=bool(c)) if c:
-                return TRUE
-            case ast.Compare(left=x, ops=[ast.Lt()], comparators=[y]):
-                return Lt(self.index(x, scope), self.index(y, scope))
-            case ast.BoolOp(op=ast.And(), values=[x, y]):
-                return And(self.guard(x, scope), self.guard(y, scope))
-            case ast.UnaryOp(op=ast.Not(), operand=x):
-                return Not(self.guard(x, scope))
-            case ast.Subscript(value=ast.Name(id=name), slice=x) if name in self.inputs:
-                return self.read(e, name, x, scope)
-        refuse(e, f"{ast.unparse(e):.60} is no guard")
-
-    def real(self, e: ast.expr, scope: Scope) -> Term:
-        match e:
-            case ast.Name(id=name):
-                return self.name(e, name, scope)
-            case ast.Subscript(value=ast.Name(id=name), slice=x):
-                if name in self.inputs:
-                    return self.read(e, name, x, scope)
-                return self.cell(e, scope, "value")
-            case ast.BinOp(left=x, op=op, right=y) if type(op) in BINARY:
-                return F(BINARY[type(op)], self.real(x, scope), self.real(y, scope))
-            case ast.UnaryOp(op=ast.USub(), operand=x):
-                return F("neg", self.real(x, scope))
-            case ast.IfExp(test=c, body=x, orelse=y):
-                branch = replace(scope, certain=False)
-                return Where(self.guard(c, scope), self.real(x, branch), self.real(y, branch))
-            case ast.Call() if call_of(e, 1) in ("exp", "sqrt"):
-                return F(call_of(e, 1), self.real(e.args[0], scope))
-            case ast.Call() if call_of(e, 2) == "fmax":
-                return F("max", *(self.real(x, scope) for x in e.args))
-            case ast.Call() if call_of(e, 2) == "quotient":
-                return self.quotient(e, scope)
-            case ast.Call(args=[ast.BinOp(left=p, op=ast.Div(), right=q)]) if call_of(e, 1) == "real":
-                n, d = self.index(p, Scope()), self.index(q, Scope())
-                need(n.op == d.op == "int" and d.data > 0, e, "a constant is a quotient of two integers")
-                found = Real(n.data, d.data)
-                need(found.data == (str(n.data), str(d.data)), e, "a constant is a quotient in lowest terms")
-                return found
-            case ast.Call() if call_of(e, 1) == "real":
-                return Term("cast", None, (self.index(e.args[0], scope),))
-        refuse(e, f"{ast.unparse(e):.60} is outside the grammar")
-
     def read(self, e: ast.expr, name: str, at: ast.expr, scope: Scope) -> Term:
         """A read of an input.  Inside prange its offset mentions an index, or is in range whatever the sizes are.
 
         Numba moves a read whose operands do not change out of the loop, also from under a guard, a branch or a loop
         without iterations: the text would read where the term does not.
         """
-        array, offset = self.inputs[name], self.index(at, scope)
+        found = super().read(e, name, at, scope)
+        array, offset = found.args
         cells = math.prod(x.data if x.op == "int" else 0 for x in array.args)
         literal = offset.op == "int" and 0 <= offset.data < cells
         need(not self.parallel or offset.free > 0 or literal, e, "a read that no index moves; Numba hoists it")
-        return Flat(array, offset)
+        return found
 
     def name(self, e: ast.expr, name: str, scope: Scope) -> Term:
-        if name in ("ZERO", "ONE"):
-            return Real(0 if name == "ZERO" else 1)
-        if name in self.inputs:
-            need(not self.inputs[name].args, e, f"{name} is an array")
-            return self.inputs[name]
         entry = scope.names.get(name)
         if entry is not None and entry.kind == "early" and entry.node is not None:
             need(scope.certain, e, f"{name} was read before it is known whether this lane reads it")
             return self.real(entry.node, scope.before_lanes())
-        return self.cell(e, scope, "value")
+        return super().name(e, name, scope)
 
     def cell(self, e: ast.expr, scope: Scope, kind: str) -> Term:
         """An element of a let: its variable, or psi of it."""
@@ -869,34 +685,3 @@ class _Reader:
         base = name_of(o.value) if isinstance(o, ast.Subscript) else name_of(o)
         need(says(l, self.spell(scope.names[base].weights, ())), e, "o and l are of two states")
         return found
-
-    # --- small things ------------------------------------------------------------------------------------
-
-    def fresh(self, node: ast.expr) -> str:
-        name = name_of(node)
-        need(bool(name), node, "a name is due")
-        need(name not in self.seen, node, f"{name} is bound a second time")
-        self.seen.add(name)
-        return name
-
-    def target(self, s: ast.stmt) -> str:
-        """The new name that an assignment binds."""
-        need(isinstance(s, ast.Assign) and len(s.targets) == 1, s, "an assignment to one name is due")
-        return self.fresh(goal(s))
-
-    def header(self, s: ast.For, scope: Scope, function: str = "range") -> tuple[str, Term]:
-        """The index and the extent of a loop."""
-        need(call_of(s.iter, 1) == function and not s.orelse, s, f"a loop over {function}(extent) is due")
-        extent = self.index(args_of(s.iter)[0], scope)
-        return self.fresh(s.target), extent
-
-    def exactly(self, statements: list[ast.stmt], count: int) -> list[ast.stmt]:
-        need(len(statements) == count, statements[0], f"{count} statements are due, not {len(statements)}")
-        return statements
-
-    def next(self, queue: deque[ast.stmt]) -> ast.stmt:
-        return queue[0] if queue else refuse(ast.Pass(), "the text ends where a statement is due")
-
-    def take(self, queue: deque[ast.stmt]) -> ast.stmt:
-        self.next(queue)
-        return queue.popleft()

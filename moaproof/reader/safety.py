@@ -1,4 +1,4 @@
-"""Is the text safe to run?  Obligations from the access table, proved for all sizes.  Trusted; claim (c).
+"""Is the text safe to run?  Obligations from the access tables, proved for all sizes.  Trusted; claim (c).
 
 The meaning of memory, in small steps.  A state maps cells (array, instance, index) to a value or to *nothing*; an
 allocation makes a new instance of its array whose cells hold nothing; a write puts a value, a read takes it.  The
@@ -14,19 +14,20 @@ and if each cell of the output is written once.  Owed, one kind each, all sizes 
 | bounds | an index of an access is in 0..extent-1, an offset that is no Horner form in 0..cells-1; extents >= 0 |
 | divisor, step | what an index is divided by, and what a loop steps by, is positive |
 | gamma | the store's offset is gamma of an index over the output's extents; one to one and onto, a level at a time |
-| once | two instances of stores to the output, not the same one, differ in an index |
-| cover | each index of the output is that of an instance of one store, which is executed |
+| once | two instances of stores to an output, not the same one, differ in an index |
+| cover | each index of an output is that of an instance of one store, which is executed |
 | initialised | each read of scratch or shared memory takes what an earlier write *of its tile* put there |
 | race | two threads, no barrier between, one of them writes: they touch different cells |
 | barrier | what decides whether and how often a barrier is reached is equal for two threads of a block |
 | width | index dtype int32: each integer that is computed is below 2^31, under ``limits`` |
 
-*Tile.*  A read's cell must be an index of a write that stands before it in the text, in the same iteration of each loop
+*Tile.* A read's cell must be an index of a write that stands before it in the text, in the same iteration of each loop
 around both, whose guards and ranges hold; the witness (which iteration, which thread) is solved for and then proved,
-never trusted.  A loop around the read and not around the write must contain no other kind of write to that array than
-*updates*, whose value comes from the array itself (an accumulator).  Otherwise the loop's iteration is the tile, and
-what an earlier tile left is nothing: the read of a tail row that this tile did not stage is refused.  So each read
-returns the last write of the tile that the text names, which in a text that the reader accepts is that of the ONF.
+never trusted; one that is guessed in part and fails refutes nothing.  A loop around the read and not around the write
+must contain no other kind of write to that array than *updates*, whose value comes from the array itself (an
+accumulator).  Otherwise the loop's iteration is the tile, and what an earlier tile left is nothing: the read of a tail
+row that this tile did not stage is refused.  So each read returns the last write of the tile that the text names,
+which in a text that the reader accepts is that of the ONF.
 
 *Threads.*  The write that initialises a shared cell may be another thread's.  It stands before the read in the text,
 and is not of the same epoch, or the pair would race; barriers being uniform, it is of an earlier epoch.  An epoch is
@@ -37,6 +38,11 @@ in the next iteration if each iteration meets a barrier, else in any later one. 
 may not be met, so it separates only what stands beside it there.  This is the parity 2k, 2k+1 of two barriers a tile.
 Iterations of ``prange`` are threads without barriers.  Race freedom makes every interleaving equal the one in which
 each thread runs to the next barrier alone: each read has one last write.
+
+*Launches* of a text run one after the other, each when the one before has ended and all that it wrote is seen.  The
+arrays that a launch makes are outputs of it, so each of their cells is written, once; later launches read them as
+inputs, of which nothing but bounds is owed.  *Views* of the pool of shared memory lie side by side (``access.py``), so
+they are arrays like others.
 
 *Argued, not asked of the decider*: that an offset whose Horner levels are each proved one to one and onto is so as a
 whole (induction over the levels); that equal indices of loops with uniform bounds mean the same epoch in all threads;
@@ -83,8 +89,9 @@ class Obligation:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two rows (by number) that were proved not to race, and where they may meet."""
+    """Two rows of a launch (by number) that were proved not to race, and where they may meet."""
 
+    launch: str
     array: str
     first: int
     second: int
@@ -120,24 +127,33 @@ def check_text(
     ``inputs`` are the In nodes and ``sizes`` the names of the sizes, in order; ``out_shape`` the output's extents.
     Raises ``CertificateInvalid`` for text outside the grammar, ``Refuted`` with a witness, or ``Unknown``.
     """
-    table = read_table(data, inputs, sizes, out_shape)
+    tables = read_table(data, inputs, sizes, out_shape)
+    judges = [_Judge(table, facts, integers, sizes) for table in tables]
     try:
-        report = _Judge(table, facts, integers, sizes).report()
+        judges[0].levels()
+        for judge in judges:
+            judge.run()
     except (RecursionError, MemoryError):
         raise Unknown("kernel: expressions nest too deeply to be judged") from None
-    require_pairs(report, table)
+    obligations = tuple(o for j in judges for o in j.obligations)
+    pairs = tuple(p for j in judges for p in j.pairs)
+    last = tables[-1]
+    report = SafetyReport(last.target, last.dtype, last.width, sum(len(t.rows) for t in tables), obligations, pairs)
+    for table in tables:
+        require_pairs(report, table)
     return report
 
 
 def limits(table: Table, sizes: Iterable[str]) -> list[Term]:
     """The stated bound for int32, which a launcher has to check.
 
-    Sizes are up to 2^30, constants of the launch (tiles, blocks, heads) up to 2^12, and each global and shared array
-    has fewer than 2^30 cells.
+    Sizes are up to 2^30, constants of the launch (tiles, blocks, heads) up to 2^12; each global and shared array, the
+    pool and the grid have fewer than 2^30 cells.
     """
     bounds = [Le(Size(s), Int(CONSTANT if s in table.constants else LIMIT // 2)) for s in sizes]
     arrays = {r.array for r in table.rows if r.array.extents and r.array.space != "scratch"}
-    return bounds + [Lt(product(a.extents), Int(LIMIT // 2)) for a in sorted(arrays, key=lambda a: a.name)]
+    cells = [product(a.extents) for a in sorted(arrays, key=lambda a: a.name)]
+    return bounds + [Lt(c, Int(LIMIT // 2)) for c in (*cells, table.pool, *table.grid)]
 
 
 # --- pairs that may race ------------------------------------------------------------------------------
@@ -163,8 +179,8 @@ def pairs_due(table: Table) -> set[tuple[int, int]]:
 
 
 def require_pairs(report: SafetyReport, table: Table) -> None:
-    """Every pair that could race is in the report, and no other; else ``Unknown``."""
-    found = {(p.first, p.second) for p in report.pairs}
+    """Every pair of the launch that could race is in the report, and no other; else ``Unknown``."""
+    found = {(p.first, p.second) for p in report.pairs if p.launch == table.name}
     missing = pairs_due(table) ^ found
     if missing:
         a, b = min(missing)
@@ -248,9 +264,16 @@ def _constant(p: Term) -> tuple[Term, int]:
     return normal(Sub(p, Int(c))), c
 
 
-def _evident(p: Term) -> bool:
-    """p >= 0 because it is a sum of products of sizes."""
-    return all(c > 0 and all(atom.op == "size" for atom, _ in m) for m, c in polynomial(p))
+@lru_cache(maxsize=100_000)
+def _named(t: Term) -> frozenset[Term]:
+    """The sizes and free indices of a term."""
+    return frozenset(u for u in subterms(t) if u.op in ("size", "x"))
+
+
+def near(facts: Iterable[Term], goal: Term) -> list[Term]:
+    """What facts say of nothing but the names of the goal: often enough, a smaller question, and one asked before."""
+    every = dict.fromkeys(p for f in facts for p in _literals(f))
+    return [Lt(Int(-1), p) for p in every if _named(p) <= _named(goal)]
 
 
 def equal(a: Term, b: Term) -> list[Term]:
@@ -430,8 +453,8 @@ class _Judge:
     def __post_init__(self) -> None:
         self.tile = Tile(self.table)
 
-    def report(self) -> SafetyReport:
-        self.levels()
+    def run(self) -> None:
+        """Prove all that the launch owes."""
         for o in self.table.owed:
             kind, _, what = o.what.partition(": ")
             self.prove(kind, self.within(o.path), o.goal, what, (o.line,))
@@ -442,12 +465,12 @@ class _Judge:
         for r in self.table.rows:
             if not r.write and r.array.space not in JUDGED:
                 self.initialised(r)
-        self.once()
-        self.cover()
+        for output in self.table.outputs:
+            stores = [r for r in self.table.rows if r.write and r.array is output]
+            self.once(stores)
+            self.cover(output, stores)
         if self.table.width == 32:
             self.widths()
-        t = self.table
-        return SafetyReport(t.target, t.dtype, t.width, len(t.rows), tuple(self.obligations), tuple(self.pairs))
 
     def within(self, path: tuple[Frame, ...]) -> list[Term]:
         """The facts that hold inside the frames."""
@@ -462,11 +485,15 @@ class _Judge:
             self.obligations.append(Obligation(kind, what, lines, "form"))
             return
         where = f"line {lines[0]}" if len(set(lines)) == 1 else "lines " + " and ".join(map(str, lines))
-        self.integers.prove(facts, goal, f"kernel, {where}: {kind}: {what}")
+        place = f"kernel, {where}: {kind}: {what}"
+        try:
+            self.integers.prove(near(facts, goal), goal, place)
+        except (Refuted, Unknown):
+            self.integers.prove(facts, goal, place)
         self.obligations.append(Obligation(kind, what, lines, "integers"))
 
     def plain(self, facts: Sequence[Term], goal: Term) -> bool:
-        """Is the goal one of the facts, or weaker by a constant, or a sum of products of sizes, in normal form?"""
+        """Is the goal, in normal form, a fact, or weaker by a constant, or a sum of products of what is natural?"""
         if goal in facts:
             return True
         due = () if goal.op == "and" else _literals(goal)
@@ -478,8 +505,12 @@ class _Judge:
             for body, c in (_constant(p) for f in key for p in _literals(f)):
                 known[body] = min(c, known.get(body, c))
             self.forms[key] = known
+        known = self.forms[key]  # body + c >= 0, by body
+        natural = all(
+            c > 0 and all(atom.op == "size" or known.get(atom, 1) <= 0 for atom, _ in m) for m, c in polynomial(due[0])
+        )
         body, c = _constant(due[0])
-        return _evident(due[0]) or (body in self.forms[key] and self.forms[key][body] <= c)
+        return natural or (body in known and known[body] <= c)
 
     def attempt(self, act: Callable[[], None]) -> MoaproofError | None:
         """Run ``act``; if it fails, drop what it entered and give the error."""
@@ -533,15 +564,13 @@ class _Judge:
             raise Refuted(f"kernel, line {r.line}: initialised: {what}; no write of the tile precedes the read")
         self.some("initialised", found, r.index, r.path, self.within(r.path), what, (r.line,))
 
-    def cover(self) -> None:
-        """Each index of the output is written by an instance of one store that is executed."""
-        extents = self.table.output.extents
-        index = [X(3 * self.table.indices + k) for k in range(len(extents))]
-        facts = [*self.facts, *(f for i, e in zip(index, extents, strict=True) for f in (Lt(Int(-1), i), Lt(i, e)))]
-        stores = [r for r in self.table.rows if r.write and r.array is self.table.output]
+    def cover(self, output: Array, stores: Sequence[Row]) -> None:
+        """Each index of an output is written by an instance of one store that is executed."""
+        index = [X(3 * self.table.indices + k) for k in range(len(output.extents))]
+        ranges = [f for i, e in zip(index, output.extents, strict=True) for f in (Lt(Int(-1), i), Lt(i, e))]
         if not stores:
-            raise Refuted("kernel: cover: the output is never written")
-        self.some("cover", stores, index, (), facts, "each cell of the output is written", ())
+            raise Refuted(f"kernel, line {self.table.body.line}: cover: {output.name} is never written")
+        self.some("cover", stores, index, (), [*self.facts, *ranges], f"each cell of {output.name} is written", ())
 
     def some(
         self, kind: str, writes: Sequence[Row], index: Sequence[Term], path: tuple[Frame, ...],
@@ -573,26 +602,36 @@ class _Judge:
         equations += [(put(f.indices[0], new), put(walked(f), new)) for f in stepped]
         found = solve(equations, unknowns)
         back = {x: i for i, x in new.items()}
-        for x in unknowns:  # what the index does not decide: the same thread, the first iteration
-            found.setdefault(x, back[x] if any(back[x] in f.indices for f in path) else ZERO)
+        guessed = [x for x in unknowns if x not in found]  # the index leaves it open: the same thread, iteration 0
+        found |= {x: back[x] if any(back[x] in f.indices for f in path) else ZERO for x in guessed}
         steps = {f.indices[0]: walked(f) for f in path if f.kind == "loop" and len(f.indices) == 2}
-        at = {i: _unwound(put(found[x], found), steps) for i, x in new.items()}
-        for goal in (put(f, at) for frame in w.path for f in frame.facts):
-            self.prove(kind, facts, goal, f"{what}: the write is executed", lines)
-        for a, b in zip(w.index, index, strict=True):
-            for goal in equal(put(a, at), b):
-                self.prove(kind, facts, goal, f"{what}: the write is at that index", lines)
+        at = {i: self.shortened(facts, _unwound(put(found[x], found), steps)) for i, x in new.items()}
+        executed = [(put(f, at), "the write is executed") for frame in w.path for f in frame.facts]
+        pairs = [(put(a, at), b) for a, b in zip(w.index, index, strict=True)]
+        there = [(goal, "the write is at that index") for a, b in pairs for goal in equal(a, b)]
+        for goal, said in (*executed, *there):
+            try:
+                self.prove(kind, facts, goal, f"{what}: {said}", lines)
+            except Refuted as error:
+                if not guessed:
+                    raise
+                raise Unknown(f"{error.args[0]}; another thread or iteration may write it") from None
+
+    def shortened(self, facts: Sequence[Term], t: Term) -> Term:
+        """The term without its quotients that are 0: those of what is below the divisor, by the facts."""
+        divided = [u for u in subterms(t) if u.op == "idiv"]
+        small = [u for u in divided if all(self.plain(facts, g) for g in (Lt(Int(-1), u.args[0]), Lt(*u.args)))]
+        return normal(replaced(t, dict.fromkeys(small, ZERO))) if small else t
 
     # --- the output is written once ------------------------------------------------------------------------
 
-    def once(self) -> None:
-        """Two instances of stores to the output that have one index are the same instance."""
-        stores = [r for r in self.table.rows if r.write and r.array is self.table.output]
+    def once(self, stores: Sequence[Row]) -> None:
+        """Two instances of stores to an output that have one index are the same instance."""
         for a, b in combinations_with_replacement(stores, 2):
             new = renamed(b.path, self.table.indices)
             facts = self.two(a, b, new)
             same = [g for i, j in zip(a.index, b.index, strict=True) for g in equal(i, put(j, new))]
-            what = "two stores to the output that are not the same write different cells"
+            what = f"two stores to {a.array.name} that are not the same write different cells"
             if a is not b:
                 clash = _conjunction(same)
                 self.prove("once", facts, Not(clash), what, (a.line, b.line))
@@ -692,7 +731,7 @@ class _Judge:
             for m in meets:
                 self.apart(m)
             said = "; ".join(m.what for m in meets) or "never"
-            self.pairs.append(Pair(a.array.name, first, second, (a.line, b.line), said))
+            self.pairs.append(Pair(self.table.name, a.array.name, first, second, (a.line, b.line), said))
 
     def apart(self, m: Meeting) -> None:
         """Two threads at a meeting that touch the same cell are the same thread."""

@@ -18,7 +18,7 @@ from tests.codegen.onfs import CASES, CORE, VARIANTS, Kernel
 
 
 def text_of(k: Kernel, dtype: str = "float64") -> str:
-    return print_kernel(k.onf, k.inputs, k.sizes, dtype, {"core": CORE, "name": "test"})
+    return print_kernel(k.onf, k.inputs, k.sizes, "cpu", dtype, {"core": CORE, "name": "test"})
 
 
 def read(k: Kernel, text: str) -> Reading:
