@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import runpy
 import tomllib
@@ -607,6 +608,13 @@ def _witness(c: Certificate, name: str, value: int) -> Certificate:
     return replace(c, witness={**c.witness, name: value})
 
 
+def _cover(c: Certificate, *row: str) -> Certificate:
+    """The witness has as many tiles as cover the extent."""
+    t = Tiling(*row)
+    tile = math.prod(c.witness[f] for f in t.factors)
+    return _witness(c, t.count, -(-c.witness[t.extent] // tile))
+
+
 def _kernel(c: Certificate, name: str, value: str) -> Certificate:
     return replace(c, kernels=tuple(replace(k, **{name: value}) for k in c.kernels))
 
@@ -692,7 +700,7 @@ CHANGES: Final[dict[str, Callable[..., Certificate]]] = {
     "drop-tiling": lambda c, k: replace(c, tilings=c.tilings[:k] + c.tilings[k + 1 :]),
     "witness": _witness,
     "drop-witness": lambda c, name: replace(c, witness={k: v for k, v in c.witness.items() if k != name}),
-    "cover": lambda c, extent, tile, count: _witness(c, count, -(-c.witness[extent] // c.witness[tile])),
+    "cover": _cover,
     "kernel": _kernel,
     "drop-kernels": lambda c: replace(c, kernels=()),
     "term": _term_field,

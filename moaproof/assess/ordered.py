@@ -29,7 +29,8 @@ from ..errors import IllFormed, NotCovered
 from ..kernel.certificate import Certificate
 from ..semantics import EMPTY, Concrete, Scalar
 from ..term import subterms
-from .replay import Method, cases_of, replay
+from .cases import cases_of
+from .replay import Method, replay
 from .translate import Launch
 
 Rational = int | Fraction

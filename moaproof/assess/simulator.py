@@ -3,17 +3,20 @@
 The very text that ships is executed (``translate`` makes a Python function of it), on stand-ins for what it imports.
 A text under ``@njit`` is called once and its ``prange`` goes in random order; a text under ``@cuda.jit`` or ``@launch``
 is a generator that stops at each access of shared or global memory and at each barrier, and a block is a set of them,
-resumed in random order.  The steps of all loops are counted against a budget.
+resumed in random order.  The launches of a text run one after the other.  The steps of all loops are counted against a
+budget.
 
 Refuted here, whatever the numbers are: an index below 0 or beyond the extent; a cell read before it is written; an
 input that is written; an output that is read, or written twice; a scalar that an iteration of ``prange`` takes from
 another; a race (two iterations, or two threads of a block between barriers, touch a cell and one of them writes); a
-barrier that some threads of the block do not reach, or not in the same iteration of the loops around it.
+barrier that some threads of the block do not reach, or not in the same iteration of the loops around it; views of the
+block's pool of shared memory that do not follow one another, cell for cell.
 
-Global memory needs no watch between blocks: it is inputs, which nobody writes, and the output, whose cells are written
-once and never read.  Not seen: a stale cell, written for an earlier tile by the same thread or before a barrier, is a
-value like any other (what is computed from it differs from the Spec), warps, atomics and asynchronous copies (outside
-the language), and the memory model within an epoch without races, where all orders agree.
+Global memory needs no watch between blocks: it is inputs, which nobody writes, and outputs, whose cells are written
+once; those that a launch makes for later ones are read by these alone.  Not seen: a stale cell, written for an earlier
+tile by the same thread or before a barrier, is a value like any other (what is computed from it differs from the Spec),
+warps, atomics and asynchronous copies (outside the language), and the memory model within an epoch without races, where
+all orders agree.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from typing import Any, Final, NamedTuple
 from ..errors import IllFormed, NotCovered, Refuted
 from ..semantics import EMPTY, Concrete, Numbers, Scalar, meaning
 from ..term import Term
-from .translate import FILE, MAX_INTEGER, Launch, Text
+from .translate import FILE, MAX_INTEGER, Function, Launch, Text
 
 MAX_STEPS: Final = 4_000_000  # nodes of the text that are evaluated, counted a loop at a time before it runs
 MAX_THREADS: Final = 4_096  # of a launch
@@ -132,12 +135,18 @@ class Given(Cells):
 
 
 class Output(Cells):
-    """The output: each cell is written once, and never read."""
+    """An output: each cell is written once, and read by later launches alone, for which it is ``done``."""
+
+    done = False
 
     def __getitem__(self, index: object) -> object:
-        raise IllFormed("the output is read")
+        if not self.done:
+            raise IllFormed("the output is read")
+        return super().__getitem__(index)
 
     def __setitem__(self, index: object, value: object) -> None:
+        if self.done:
+            raise IllFormed("what an earlier launch made is written")
         if self.at(index) in self.cells:
             raise IllFormed(f"element {self.at(index)[0]} of the output is written twice")
         super().__setitem__(index, value)
@@ -161,30 +170,53 @@ class Shared(Cells):
         self.writer: dict[tuple[int, ...], int] = {}
         self.readers: dict[tuple[int, ...], set[int]] = {}
 
-    def _touch(self, index: object, others: Callable[[tuple[int, ...]], set[int]], what: str) -> tuple[int, ...]:
-        if self.epoch != self.turn.epoch:
-            self.epoch = self.turn.epoch
+    def watch(self, at: tuple[int, ...], writes: bool) -> None:
+        """Refuse what another did with the cell in this epoch, if that or this is a write."""
+        turn, who = self.turn, self.turn.who
+        if self.epoch != turn.epoch:
+            self.epoch = turn.epoch
             self.writer.clear()
             self.readers.clear()
-        at = self.at(index)
-        clash = others(at) - {self.turn.who}
+        clash = {self.writer.get(at, who)} - {who}
+        readers = self.readers.setdefault(at, set())
+        if writes:
+            clash |= readers - {who}
+            self.writer[at] = who
+        else:
+            readers.add(who)
         if clash:
-            who = f"{self.turn.noun} {self.turn.who}"
-            raise IllFormed(f"a race: {who} {what} cell {at}, which {min(clash)} touched with no barrier between")
-        return at
-
-    def _writers(self, at: tuple[int, ...]) -> set[int]:
-        return {self.writer[at]} if at in self.writer else set()
+            what = f"{turn.noun} {who} {'writes' if writes else 'reads'}"
+            raise IllFormed(f"a race: {what} cell {at}, which {min(clash)} touched with no barrier between")
 
     def __getitem__(self, index: object) -> object:
-        at = self._touch(index, self._writers, "reads")
-        self.readers.setdefault(at, set()).add(self.turn.who)
-        return super().__getitem__(at)
+        self.watch(self.at(index), writes=False)
+        return super().__getitem__(index)
 
     def __setitem__(self, index: object, value: object) -> None:
-        at = self._touch(index, lambda c: self._writers(c) | self.readers.get(c, set()), "writes")
-        self.writer[at] = self.turn.who
-        super().__setitem__(at, value)
+        self.watch(self.at(index), writes=True)
+        super().__setitem__(index, value)
+
+
+class Pool:
+    """The dynamic shared memory of a block: views that follow one another, by the place in the text."""
+
+    def __init__(self) -> None:
+        self.stop = 0
+        self.views: dict[str, tuple[int, int, Shared]] = {}
+
+    def view(self, site: str, start: int, stop: int, shape: tuple[int, ...], turn: Turn) -> Shared:
+        """The array over cells ``start`` to ``stop``: one for all threads of the block."""
+        if site not in self.views:
+            if start != self.stop:
+                raise IllFormed(f"a view of the pool begins at {start}, and the one before it ends at {self.stop}")
+            if stop - start != math.prod(shape):
+                raise IllFormed(f"a view of {stop - start} cells of the pool has shape {shape}")
+            self.views[site] = start, stop, Shared(shape, turn)
+            self.stop = stop
+        found = self.views[site]
+        if (*found[:2], found[2].shape) != (start, stop, shape):
+            raise IllFormed("threads want one view of the pool in two places, or in two shapes")
+        return found[2]
 
 
 # --- running ---------------------------------------------------------------------------------------------
@@ -210,22 +242,42 @@ class Machine:
         self.turn = Turn("iteration")
         self.alone = False  # is memory that is allocated now reached by one thread or iteration only?
         self.memory: dict[str, Shared] = {}  # the shared arrays of the block
+        self.dynamic = Pool()  # the pool of the block
         self.thread: Generator[Any, Any, None] | None = None
 
-    def run(self, text: Text, args: Sequence[object], sizes: Mapping[str, int], launch: Launch | None = None) -> None:
-        """Call the text.  Raises ``Refuted`` where it breaks a rule, ``NotCovered`` where it takes too long."""
-        scope = self.names() | {x: sizes[x] for x in text.constants}
-        exec(text.code, scope)  # noqa: S102  only the nodes that the translator made, and no builtins
-        kernel = scope[":kernel"]
-        self.spend(text.nodes)
+    def run(
+        self,
+        text: Text,
+        out: Output,
+        inputs: Sequence[object],
+        sizes: Mapping[str, int],
+        launch: Launch | None = None,
+    ) -> None:
+        """Run the functions of a text in turn; ``launch`` is for those that do not name their grid and block.
+
+        Raises ``Refuted`` where it breaks a rule, ``NotCovered`` where it takes too long.
+        """
+        made: list[Output] = []
         try:
-            if text.target == "cpu":
-                kernel(*args)
-            else:
-                self.grid(text, kernel, args, sizes, text.launch or launch or {})
+            for f in text.functions:
+                own = [Output((math.prod(_extent(e, sizes, name) for e in extents),)) for name, extents in f.makes]
+                arrays = [*(own or [out]), *made, *inputs]
+                self.call(f, [*arrays, *(sizes[p] for p in f.parameters[len(arrays) :])], sizes, launch)
+                for x in own:
+                    x.done = True
+                made += own
         except FAILURES as error:
             who = f", {self.turn.noun} {self.turn.who}" if self.turn.epoch or self.thread else ""
             raise Refuted(f"replay, line {self.line_of(error)}{who}: {error}", dict(sizes)) from error
+
+    def call(self, f: Function, args: Sequence[object], sizes: Mapping[str, int], launch: Launch | None) -> None:
+        scope = self.names() | {x: sizes[x] for x in f.constants}
+        exec(f.code, scope)  # noqa: S102  only the nodes that the translator made, and no builtins
+        self.spend(f.nodes)
+        if f.target == "cpu":
+            scope[":kernel"](*args)
+        else:
+            self.grid(f, scope[":kernel"], args, sizes, f.launch or launch or {})
 
     def line_of(self, error: BaseException) -> int:
         """The line of the text that was running."""
@@ -241,7 +293,7 @@ class Machine:
 
     # --- blocks and threads ------------------------------------------------------------------------------
 
-    def grid(self, text: Text, kernel: Any, args: Sequence[object], sizes: Mapping[str, int], launch: Launch) -> None:
+    def grid(self, f: Function, kernel: Any, args: Sequence[object], sizes: Mapping[str, int], launch: Launch) -> None:
         grid, block = extents_of(launch, sizes, "grid"), extents_of(launch, sizes, "block")
         self.alone = True
         if math.prod(grid) * math.prod(block) > MAX_THREADS:
@@ -249,9 +301,9 @@ class Machine:
         blocks, threads = (list(product(*(range(e) for e in reversed(x)))) for x in (grid, block))
         self.rng.shuffle(blocks)
         for b in blocks:
-            self.memory = {}
+            self.memory, self.dynamic = {}, Pool()
             self.turn = Turn("thread")
-            self.spend(text.nodes * len(threads))
+            self.spend(f.nodes * len(threads))
             self.block([kernel(*reversed(t), *reversed(b), *block, *grid, *args) for t in threads])
 
     def block(self, threads: Sequence[Generator[Any, Any, None]]) -> None:
@@ -301,9 +353,9 @@ class Machine:
         return {
             "ZERO": self.number(self.zero), "ONE": self.constant(1, 1), "LOWEST": self.number(EMPTY),
             ":constant": self.constant, ":real": self.real, ":empty": self.empty, ":shared": self.shared,
-            ":range": self.range, ":prange": self.prange, ":enumerate": enumerate, ":kept": self.kept,
-            ":stale": Stale(), ":min": self.min, ":max": self.max, ":exp": self.exp, ":sqrt": self.sqrt,
-            ":fmax": self.fmax, ":rescale": self.rescale,
+            ":pool": lambda: self.dynamic, ":view": self.view, ":range": self.range, ":span": self.span,
+            ":prange": self.prange, ":enumerate": enumerate, ":kept": self.kept, ":stale": Stale(), ":min": self.min,
+            ":max": self.max, ":exp": self.exp, ":sqrt": self.sqrt, ":fmax": self.fmax, ":rescale": self.rescale,
             ":quotient": self.quotient, ":barrier": lambda line, *rounds: Barrier(line, rounds), "__builtins__": {},
         }  # fmt: skip
 
@@ -318,6 +370,12 @@ class Machine:
         self.integers(*bounds)
         found = range(*map(self.kept, bounds))
         self.spend(cost * max(0, -((found.start - found.stop) // found.step)))
+        return found
+
+    def span(self, cost: int, *bounds: int) -> Sequence[int]:
+        found = self.range(cost, *bounds)
+        if found.step < 1:
+            raise IllFormed(f"a span by {found.step}")
         return found
 
     def prange(self, cost: int, count: int) -> Iterator[int]:
@@ -360,6 +418,12 @@ class Machine:
         if array.shape != shape:
             raise IllFormed(f"threads want one shared array in two shapes, {array.shape} and {shape}")
         return array
+
+    def view(self, site: str, pool: object, start: int, stop: int, *extents: int) -> Shared:
+        self.integers(start, stop)
+        if not isinstance(pool, Pool):
+            raise IllFormed("what is sliced is no pool of shared memory")
+        return pool.view(site, start, stop, self.shape(extents), self.turn)
 
     def constant(self, p: int, q: int) -> Number:
         return self.number(self.algebra.rational(Fraction(p, q)))
@@ -405,9 +469,10 @@ def extents_of(launch: Launch, sizes: Mapping[str, int], what: str) -> tuple[int
 
 def _extent(e: int | str | Term, sizes: Mapping[str, int], what: str) -> int:
     if isinstance(e, str):
-        if e not in sizes:
-            raise NotCovered(f"replay: no value for {e}, an extent of the {what}")
-        return sizes[e]
+        missing = [x for x in e.split("*") if x not in sizes]
+        if missing:
+            raise NotCovered(f"replay: no value for {missing[0]}, an extent of the {what}")
+        return math.prod(sizes[x] for x in e.split("*"))
     value = meaning(e, (), (), (), Numbers(sizes, {})) if isinstance(e, Term) else e
     if not isinstance(value, int) or value < 0:
         raise NotCovered(f"replay: {value} is no extent of the {what}")

@@ -1,5 +1,8 @@
 """The text of a kernel as Python that runs on the simulator's machine: a closed set of nodes, or a refusal.
 
+A text is one function, or several that are launched in turn: all but the last, which is called ``kernel``, say in
+their header which arrays of global memory they make, and these are parameters of the launches after them.
+
 A text that is not refused cannot do more than arithmetic, reads and writes of arrays, and counted loops.  Each loop is
 given the number of nodes that one round of it evaluates, so that the machine can refuse what takes too long before it
 runs; an expression is short, and an integer that a name keeps is looked at, so that none grows without bound.  In a
@@ -16,11 +19,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from types import CodeType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from ..errors import CertificateInvalid
-from ..reader.text import tree_of
+from ..reader.text import bare, tree_of
 from ..term import Term
 
 FILE: Final = "<kernel>"  # what a traceback calls the text
@@ -29,70 +33,125 @@ MAX_PRODUCTS: Final = 200  # in one statement: what an integer can grow to befor
 MAX_INTEGER: Final = 2**63 - 1
 CONSTANTS: Final = ("ZERO", "ONE", "LOWEST")
 FUNCTIONS: Final = {"exp": 1, "sqrt": 1, "fmax": 2, "rescale": 2, "quotient": 2, "real": 1, "min": 2, "max": 2}
-RESERVED: Final = frozenset({*CONSTANTS, *FUNCTIONS, "range", "prange", "empty", "njit", "cuda", "launch"})
+RESERVED: Final = frozenset(
+    {*CONSTANTS, *FUNCTIONS, "range", "prange", "span", "view", "empty", "njit", "cuda", "launch"}
+)
 BINARY: Final = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
 UNARY: Final = (ast.USub, ast.Not)
 COMPARING: Final = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 PLACE: Final = re.compile(r"cuda\.(threadIdx|blockIdx|blockDim|gridDim)\.[xyz]")
+PRODUCT: Final = re.compile(r"[A-Za-z_]\w*(\*[A-Za-z_]\w*)*")  # of sizes: an extent of a launch or of an array
 PLACES: Final = tuple(
     f":cuda.{what}.{axis}" for what in ("threadIdx", "blockIdx", "blockDim", "gridDim") for axis in "xyz"
 )
-Launch = Mapping[str, Sequence[int | str | Term]]  # "grid", "block": up to three extents, x first: size names, terms
+Extents = tuple[int | str, ...]  # literals, and products of names of sizes
+Launch = Mapping[str, Sequence[int | str | Term]]  # "grid", "block": up to three extents, x first, or terms
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A translated function: its target (cpu or cuda), code and parameters, and the nodes of its body.
+
+    Of a launch: ``constants`` are sizes that are no parameters, ``launch`` is what the header says of grid and block
+    (``None`` if nothing), and ``makes`` are the arrays that it writes for later launches, with their extents.
+    """
+
+    name: str
+    target: str
+    code: CodeType
+    parameters: tuple[str, ...]
+    nodes: int
+    constants: tuple[str, ...]
+    launch: Launch | None
+    makes: tuple[tuple[str, Extents], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A translated text: its code and parameters, its target (cpu or cuda), and the nodes of its body.
+    """A translated text: its functions, in the order in which they run; the last one writes the output."""
 
-    ``constants`` are sizes that are no parameters, and ``launch`` is what the decorator says of grid and block.
-    """
+    functions: tuple[Function, ...]
 
-    code: CodeType
-    parameters: tuple[str, ...]
-    target: str
-    nodes: int
-    constants: tuple[str, ...] = ()
-    launch: Launch | None = None
+    @property
+    def target(self) -> str:
+        return self.functions[-1].target
+
+    def arrays(self) -> list[int]:
+        """How many parameters of each function are arrays that the text writes, the output or arrays made before."""
+        made = [0, *accumulate(len(f.makes) for f in self.functions)]
+        return [before + (len(f.makes) or 1) for before, f in zip(made, self.functions, strict=False)]
+
+    def sizes(self, inputs: int) -> set[str]:
+        """The sizes that the text takes, where it has so many inputs."""
+        rest = [{*f.constants, *f.parameters[k + inputs :]} for k, f in zip(self.arrays(), self.functions, strict=True)]
+        return set().union(*rest)
 
 
 @lru_cache(maxsize=8)  # both replays run a text
 def compile_text(data: bytes) -> Text:
     """Translate a kernel's bytes.  Raises ``CertificateInvalid`` for what is no text of the language."""
     try:
-        function = _function_of(tree_of(data))
-        target, options = _target(function)
-        constants = tuple(str(x) for x in options.pop("constants", ()))
-        parameters = _parameters(function)
-        made = _Translator(function, parameters, constants, target).function()
-        module = ast.fix_missing_locations(ast.Module([ast.copy_location(made, function)], []))
-        code = compile(module, FILE, "exec", dont_inherit=True)
+        text = Text(tuple(map(_function, _functions_of(tree_of(data)))))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise CertificateInvalid(f"replay: not Python that can be run: {error}") from None
-    return Text(code, parameters, target, _nodes(function.body), constants, options or None)
+    _in_turn(text.functions)
+    return text
+
+
+def _function(f: ast.FunctionDef) -> Function:
+    target, header = _target(f)
+    constants = tuple(str(x) for x in header.get("constants", ()))
+    launch: Launch = {x: header[x] for x in ("grid", "block") if x in header}
+    parameters = _parameters(f)
+    made = _Translator(f, parameters, constants, target, bool(header)).function()
+    module = ast.fix_missing_locations(ast.Module([ast.copy_location(made, f)], []))
+    code = compile(module, FILE, "exec", dont_inherit=True)
+    makes = _makes(header.get("makes", ()), f)
+    return Function(f.name, target, code, parameters, _nodes(f.body), constants, launch or None, makes)
+
+
+def _in_turn(functions: Sequence[Function]) -> None:
+    """Launches that make arrays, then ``kernel``; first parameters are what is made here, then what was made before."""
+    *launches, last = functions
+    if last.name != "kernel" or last.makes:
+        raise CertificateInvalid("replay: the last function is called kernel, and makes nothing but the output")
+    if any(f.target != "cuda" or not f.makes for f in launches) or (launches and last.target != "cuda"):
+        raise CertificateInvalid("replay: before kernel there are only launches, of which each makes an array")
+    made: tuple[str, ...] = ()
+    for f in functions:
+        own = tuple(name for name, _ in f.makes)
+        if f.parameters[: len(own)] != own or (made and f.parameters[len(own) or 1 :][: len(made)] != made):
+            raise CertificateInvalid(f"replay: {f.name}: first the arrays made here are due, then those made before")
+        made += own
+    names = (*made, *(f.name for f in functions))
+    taken = RESERVED.union(*(f.constants for f in functions))
+    bound = {x for f in functions for x in f.parameters} & {f.name for f in functions}
+    if len({*names}) < len(names) or taken & {*names} or bound:
+        raise CertificateInvalid("replay: a launch, or an array that one makes, has a name that is taken")
 
 
 def refuse(node: ast.AST, why: str) -> NoReturn:
     raise CertificateInvalid(f"replay, line {getattr(node, 'lineno', 1)}: {why}")
 
 
-def _function_of(module: ast.Module) -> ast.FunctionDef:
-    """The one function of a module that has nothing else than a docstring and imports, none of them renamed."""
-    *before, last = module.body or [ast.Pass()]
-    if not isinstance(last, ast.FunctionDef) or last.name != "kernel":
-        refuse(last, "one function named kernel is due, after the docstring and the import")
-    for s in before:
+def _functions_of(module: ast.Module) -> list[ast.FunctionDef]:
+    """The functions of a module: before them stand a docstring and imports alone, none of them renamed."""
+    functions = [s for s in module.body if isinstance(s, ast.FunctionDef)]
+    if not functions or module.body[-len(functions) :] != functions:
+        refuse(module, "a function named kernel is due, last, after the docstring and the import")
+    for s in module.body[: -len(functions)]:
         match s:
             case ast.Expr(ast.Constant(str())):
                 pass
             case ast.ImportFrom(names=names) if all(x.asname is None and x.name in RESERVED for x in names):
                 pass
             case _:
-                refuse(s, "what stands before the function is no docstring and no import of known names")
-    return last
+                refuse(s, "what stands before the functions is no docstring and no import of known names")
+    return functions
 
 
-def _target(f: ast.FunctionDef) -> tuple[str, dict[str, tuple[str | int, ...]]]:
-    """The target, and of a launch: its grid, its block and the sizes that are constants of the text."""
+def _target(f: ast.FunctionDef) -> tuple[str, dict[str, tuple[Any, ...]]]:
+    """The target, and of a launch what its header says."""
     match f.decorator_list:
         case [ast.Call(func=head) | head] if _spelled(head) == "njit":
             return "cpu", {}
@@ -100,18 +159,36 @@ def _target(f: ast.FunctionDef) -> tuple[str, dict[str, tuple[str | int, ...]]]:
             return "cuda", {}
         case [ast.Call(func=ast.Name(id="launch"), args=[], keywords=options)]:
             found = {o.arg or "": _words(o.value) for o in options if o.arg != "index"}
-            if set(found) <= {"grid", "block", "constants"}:
+            if set(found) <= {"grid", "block", "constants", "makes"}:
                 return "cuda", found
-    refuse(f, "one decorator is due: njit, cuda.jit, or launch with grid, block, constants and index")
+    refuse(f, "one decorator is due: njit, cuda.jit, or launch with grid, block, constants, index and makes")
 
 
-def _words(e: ast.expr) -> tuple[str | int, ...]:
-    match e:
-        case ast.Tuple(elts=parts):
-            words = [x.value for x in parts if isinstance(x, ast.Constant) and isinstance(x.value, str | int)]
-            if len(words) == len(parts):
-                return tuple(words)
-    refuse(e, "names of sizes and integers are due")
+def _words(e: ast.expr) -> tuple[Any, ...]:
+    """A tuple of integers, products of names, and such tuples."""
+    found: list[Any] = []
+    for x in e.elts if isinstance(e, ast.Tuple) else [None]:
+        match x:
+            case ast.Tuple():
+                found.append(_words(x))
+            case ast.Constant(value=int() as value) if type(value) is int:
+                found.append(value)
+            case ast.Constant(value=str() as value) if PRODUCT.fullmatch(value):
+                found.append(value)
+            case _:
+                refuse(e, "names of sizes, products of them, and integers are due")
+    return tuple(found)
+
+
+def _makes(rows: tuple[Any, ...], f: ast.FunctionDef) -> tuple[tuple[str, Extents], ...]:
+    found: list[tuple[str, Extents]] = []
+    for row in rows:
+        match row:
+            case (str() as name, *extents) if name.isidentifier() and not any(isinstance(x, tuple) for x in extents):
+                found.append((name, tuple(extents)))
+            case _:
+                refuse(f, "makes: the name of an array and its extents are due")
+    return tuple(found)
 
 
 def _parameters(f: ast.FunctionDef) -> tuple[str, ...]:
@@ -146,8 +223,11 @@ def _assign(names: Sequence[str], value: ast.expr) -> ast.stmt:
 class _Translator:
     """The text's function as Python that runs on a ``Machine``.  Our own names have a colon: no text can say them."""
 
-    def __init__(self, f: ast.FunctionDef, parameters: tuple[str, ...], constants: tuple[str, ...], target: str):
+    def __init__(
+        self, f: ast.FunctionDef, parameters: tuple[str, ...], constants: tuple[str, ...], target: str, header: bool
+    ):
         self.f, self.parameters, self.cuda = f, parameters, target == "cuda"
+        self.constants = frozenset(constants) if header else None  # all that the extents of arrays may name
         bound = {n.id for n in ast.walk(f) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         hidden = {*RESERVED, *constants} & {*parameters, *bound} | RESERVED & {*constants}
         self.known = frozenset({*parameters, *bound, *constants, *CONSTANTS})
@@ -166,7 +246,9 @@ class _Translator:
         if self.cuda:  # a generator also where nothing is read
             body = [ast.If(ast.Constant(False), [ast.Expr(ast.Yield(None))], []), *body]
         arguments = ast.arguments([], [ast.arg(x) for x in names], None, [], [], None, [])
-        return ast.FunctionDef(":kernel", arguments, body, [])
+        made = bare(self.f)
+        made.name, made.args, made.body = ":kernel", arguments, body
+        return made
 
     # --- statements --------------------------------------------------------------------------------------
 
@@ -202,8 +284,9 @@ class _Translator:
 
     def loop(self, s: ast.For, x: str, kind: str, bounds: list[ast.expr], loops: tuple[str, ...]) -> list[ast.stmt]:
         parallel = kind == "prange"
-        if len(bounds) not in {"range": (1, 2, 3), "prange": () if self.cuda else (1,)}.get(kind, ()):
-            refuse(s, "a loop over range or, on the CPU, prange is due")
+        few = {"range": (1, 2, 3), "span": (1, 2, 3) if self.cuda else (), "prange": () if self.cuda else (1,)}
+        if len(bounds) not in few.get(kind, ()):
+            refuse(s, "a loop over range is due, or over prange on the CPU or span on a GPU")
         if parallel and self.parallel:
             refuse(s, "prange inside prange")
         args = [ast.Constant(_nodes(s.body)), *map(self.value, self.plain(s.iter))]
@@ -215,26 +298,35 @@ class _Translator:
         target: ast.expr = ast.Name(x, ast.Store())
         if barrier:
             target = ast.Tuple([ast.Name(counter, ast.Store()), target], ast.Store())
-            return [ast.For(target, _call(":enumerate", _call(":range", *args)), body, [])]
+            return [ast.For(target, _call(":enumerate", _call(f":{kind}", *args)), body, [])]
         if not parallel:
-            return [ast.For(target, _call(":range", *args), body, [])]
+            return [ast.For(target, _call(f":{kind}", *args), body, [])]
         inside = {n.id for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         stale = _name(":stale")
         own = [_assign(sorted(inside - {x}), stale)] if inside - {x} else []
         return [ast.For(target, _call(":prange", *args), [*own, *body], []), _assign(sorted(inside), stale)]
 
     def scratch(self, value: ast.expr) -> ast.expr | None:
-        """The allocation of an array, if the value is one."""
+        """The allocation of an array or a view of the pool, if the value is one."""
         what = _spelled(value)
+        site = ast.Constant(f"{value.lineno}:{value.col_offset}")
+        match value:
+            case ast.Call(ast.Name("view"), [pool, start, stop, ast.Tuple(shape)], []) if self.cuda:
+                return _call(":view", site, *map(self.value, (pool, start, stop, *shape)))
         if what not in (("cuda.shared.array", "cuda.local.array") if self.cuda else ("empty",)):
             return None
         args = self.plain(value)
         if len(args) != 2 or _spelled(args[1]) != "real":
             refuse(value, f"{what}(shape, real) is due")
         shape = args[0].elts if isinstance(args[0], ast.Tuple) else [args[0]]
+        named = {n.id for x in shape for n in ast.walk(x) if isinstance(n, ast.Name)}
+        if self.constants is not None and not named <= self.constants:
+            refuse(value, "an extent of an array is no constant of the launch")
         extents = [self.value(x) for x in shape]
+        if what == "cuda.shared.array" and isinstance(args[0], ast.Constant) and args[0].value == 0:
+            return _call(":pool")
         if what == "cuda.shared.array":
-            return _call(":shared", ast.Constant(f"{value.lineno}:{value.col_offset}"), *extents)
+            return _call(":shared", site, *extents)
         return _call(":empty", *extents)
 
     def kept(self, value: ast.expr) -> ast.expr:

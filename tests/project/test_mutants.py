@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from moaproof.assess import judges, mutate
 from moaproof.assess.mutants import (
+    CHANGES,
     STAGES,
     Bench,
     Kill,
@@ -273,6 +275,21 @@ def test_the_ordinary_test_sees_what_it_can(bench):
     broken = Mutant("a/b", "a", "reader", "", "text", {"kernel": kernel, "edits": [["exp(s12 * scale - m6)", "none"]]})
     assert [noticed(m, bench) for m in (honest, wrong, broken)] == [False, True, True]
     assert judge(honest, bench) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["attention-rows", "attention-online", "attention-cuda-online", "attention-cuda-split"]
+)
+def test_a_witness_is_made_to_cover(bench, name):
+    """Of tiles of one size and of products; the committed witnesses do."""
+    c = bench.certificate(name)
+    for t in c.tilings:
+        row = (t.extent, t.tile, t.count)
+        wrong = CHANGES["witness"](c, t.count, 10**6)
+        assert CHANGES["cover"](wrong, *row).witness == CHANGES["cover"](c, *row).witness == c.witness
+        longer = CHANGES["cover"](CHANGES["witness"](c, t.extent, 1000), *row).witness
+        tile = math.prod(longer[f] for f in t.factors)
+        assert (longer[t.count] - 1) * tile < 1000 <= longer[t.count] * tile
 
 
 def test_flips_are_many_and_differ(bench):

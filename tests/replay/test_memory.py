@@ -119,7 +119,7 @@ def test_the_iterations_of_prange_are_shuffled_and_those_of_range_are_not() -> N
 
         found: list[object] = []
         machine = Machine(Numbers({}, {}), random.Random(seed), lambda x, y: bool(x == y))
-        machine.run(compile_text(cpu(f"for i in {loop}(n):\n    out[i] = ONE", "out, n")), [Log((9,)), 9], {})
+        machine.run(compile_text(cpu(f"for i in {loop}(n):\n    out[i] = ONE", "out, n")), Log((9,)), [], {"n": 9})
         return found
 
     assert order("range", 0) == list(range(9))
