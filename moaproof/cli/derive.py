@@ -21,7 +21,9 @@ DTYPES = ("float64", "float32")
 def derive(
     function: Annotated[str, typer.Argument(metavar="FILE.py:FUNCTION", help="A function of tensors, in a file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write certs/NAME.json and kernels/*.py in.")],
-    schedule: Annotated[str, typer.Option(help="online: one pass over blocks; rows: three passes.")] = "online",
+    schedule: Annotated[
+        str, typer.Option(help="online (one pass over blocks), rows (three); cuda-online, cuda-split.")
+    ] = "online",
     dtype: Annotated[list[str] | None, typer.Option(help="float64 or float32; repeatable. Default: both.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the certificate. Default: FUNCTION-SCHEDULE.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,

@@ -92,11 +92,18 @@ class Chain:
             raise RuleDoesNotApply("let: the value mentions a variable that is bound inside")
         return up(t, -between)
 
-    def tabulate(self, path: Sequence[int], variable: int, extent: Term) -> None:
-        """E(x), x a bound variable of this extent, becomes ([x < extent] E(x))[x]: what staging then names."""
-        element = self.at(path)
-        body = self._over(element, variable)
-        self.do("psi-build", path, 1, backwards=True, n=(0, extent), X=(1, body), i0=(0, Var(variable)))
+    def tabulate(self, path: Sequence[int], *axes: tuple[int, Term], rest: int = 0) -> None:
+        """E(x), x a bound variable of some extent, becomes ([x < extent] E(x))[x]: what staging then names.
+
+        ``axes`` are the variables with their extents, outermost first.  An element that is itself an array at an index
+        keeps the last ``rest`` of its indices outside.
+        """
+        for variable, extent in reversed(axes):
+            element = self.at(path)
+            body = self._over(element.args[0] if rest else element, variable)
+            index = {f"i{at}": (0, i) for at, i in enumerate((Var(variable), *(element.args[1:] if rest else ())))}
+            rest += 1
+            self.do("psi-build", path, rest, backwards=True, n=(0, extent), X=(1, body), **index)
 
     @staticmethod
     def _over(t: Term, variable: int) -> Term:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from typing import Any
 
 from moaproof.rewrite_rules import digest as rulebook_digest
@@ -26,9 +28,11 @@ from ..trace.capture import capture
 from ..trace.compare import Agreement, agree
 from ..trace.table import spec_of
 from .chain import Chain, Line
-from .schedules.cpu import SCHEDULES
+from .schedules import SCHEDULES
 from .to_dnf import to_dnf
 from .witnesses import witnesses_for
+
+LARGE = 1000  # of a size in a witness
 
 
 @dataclass
@@ -54,12 +58,13 @@ def derive(
     """Trace, compare, reduce, schedule, print, and judge.  Raises what the first failing stage raises."""
     if schedule not in SCHEDULES:
         raise NotCovered(f"schedule {schedule!r}: there are {', '.join(SCHEDULES)}")
+    target, apply_schedule = SCHEDULES[schedule]
     graph = capture(fn)
     spec = spec_of(graph)
     agreement = agree(fn, graph)
     chain = Chain(spec.term, spec.hypotheses, on_step)
     dnf = to_dnf(chain)
-    SCHEDULES[schedule](chain)
+    apply_schedule(chain)
     title = name or f"{graph['function'].replace('_', '-')}-{schedule}"
     certificate = Certificate(
         name=title,
@@ -78,11 +83,10 @@ def derive(
     kernels = []
     for dtype in dtypes:
         file = f"{title.replace('-', '_')}_{dtype}.py"
-        text = print_kernel(
-            chain.term, spec.inputs, certificate.sizes(), dtype, {"core": certificate.core_digest(), "name": title}
-        )
+        header = {"core": certificate.core_digest(), "name": title}
+        text = print_kernel(chain.term, spec.inputs, certificate.sizes(), target, dtype, header)
         texts[file] = text.encode()
-        kernels.append(Kernel(file, "cpu", dtype, hashlib.sha256(texts[file]).hexdigest(), instructions.digest()))
+        kernels.append(Kernel(file, target, dtype, hashlib.sha256(texts[file]).hexdigest(), instructions.digest()))
     certificate = replace(certificate, kernels=tuple(kernels))
     asked = Deciders()
     judge_certificate(certificate.to_bytes(), texts, ("replay", "source"), asked)
@@ -97,22 +101,28 @@ def witness(chain: Chain, inputs: Sequence[Term]) -> dict[str, int]:
     """Sizes that satisfy all facts, at least 2 and distinct wherever the hypotheses allow it."""
     facts = [*chain.hypotheses, *(f for t in chain.tilings for f in tiling_facts(t))]
     names = sorted(sizes_of([chain.spec, *inputs, *chain.hypotheses]))
-    tiles = {s for t in chain.tilings for s in (t.tile, t.count)}
+    tiles = {s for t in chain.tilings for s in (*t.factors, t.count)}
     wishes = [Lt(ONE, Size(a)) for a in names]
     for k, a in enumerate(names):
         wishes += [Not(And(Le(Size(a), Size(b)), Le(Size(b), Size(a)))) for b in names[:k]]
     granted: list[Term] = []
     found = _model([*facts, *wishes])
-    if found is None:
+    if found is not None:
+        granted = wishes
+    else:
         for w in wishes:
             if _model([*facts, *granted, w]) is not None:
                 granted.append(w)
         found = _model([*facts, *granted])
     if found is None:
         raise Unknown("witness: no sizes satisfy the hypotheses")
+    if max(found.values(), default=0) >= LARGE:  # a solver may answer with any number, a certificate holds short ones
+        found = _model([*facts, *granted, *(Lt(Size(name), Int(LARGE)) for name in sorted({*names, *tiles}))]) or found
     return {name: found.get(name, 2) for name in sorted({*names, *tiles})}
 
 
 def _model(facts: Sequence[Term]) -> dict[str, int] | None:
-    answer, values = decide(question(frozenset(facts), Lt(ZERO, Int(0))))
+    """Sizes that satisfy the facts, always the same: of several models Z3 takes one by what its process did before."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        answer, values = fresh.submit(decide, question(frozenset(facts), Lt(ZERO, Int(0)))).result()
     return values if answer == "sat" else None

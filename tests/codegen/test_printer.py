@@ -29,7 +29,7 @@ class SameExp(Numbers):
 
 
 def text_of(k: Kernel, dtype: str = "float64") -> str:
-    return print_kernel(k.onf, k.inputs, k.sizes, dtype, {"core": CORE, "name": "test"})
+    return print_kernel(k.onf, k.inputs, k.sizes, "cpu", dtype, {"core": CORE, "name": "test"})
 
 
 def compiled(k: Kernel, folder: Path, dtype: str = "float64") -> Any:
@@ -170,5 +170,5 @@ def test_small_nests_without_attention() -> None:
     table = Let(Build(n, Build(m, Flat(X, Var(0)))), Build(n, Build(m, inner)))
     for t in (nest, table):
         require_onf(t)
-        text = print_kernel(t, [X], ["n", "m"], "float64", {"core": CORE})
+        text = print_kernel(t, [X], ["n", "m"], "cpu", "float64", {"core": CORE})
         assert read_kernel(text.encode(), [X], ["n", "m"]).term is t

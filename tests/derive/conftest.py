@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from moaproof.derive.chain import Chain
-from moaproof.derive.schedules.cpu import SCHEDULES
+from moaproof.derive.schedules import SCHEDULES
 from moaproof.derive.to_dnf import to_dnf
 from moaproof.trace.capture import capture
 from moaproof.trace.table import Spec, spec_of
@@ -43,7 +43,7 @@ def derivation() -> Derivation:
         chain = Chain(spec.term, spec.hypotheses)
         to_dnf(chain)
         if schedule:
-            SCHEDULES[schedule](chain)
+            SCHEDULES[schedule][1](chain)
         return spec, chain
 
     return make

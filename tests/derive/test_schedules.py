@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -29,7 +30,7 @@ VARIANTS = [
 
 def sizes_for(chain: Chain, **sizes: int) -> dict[str, int]:
     for t in chain.tilings:
-        sizes[t.count] = -(-sizes[t.extent] // sizes[t.tile])
+        sizes[t.count] = -(-sizes[t.extent] // math.prod(sizes[f] for f in t.factors))
     return sizes
 
 

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from moaproof.derive import witnesses
+from moaproof.derive import pipeline, witnesses
 from moaproof.derive.witnesses import Effort, search, witnesses_for
+from moaproof.kernel.certificate import parse
 from moaproof.kernel.free import X
+from moaproof.kernel.integers import decide
 from moaproof.kernel.question import Question, question
 from moaproof.kernel.witness import closes
 from moaproof.shapes import gamma, product
@@ -222,3 +225,13 @@ def test_the_same_bytes_for_every_hash_seed_and_order() -> None:
         command = [sys.executable, "-c", code, str(Path(__file__).parent), *names]
         out = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
         assert out.stdout.strip() == here
+
+
+def test_the_sizes_of_a_witness_do_not_depend_on_what_was_asked_before() -> None:
+    """Z3 takes another of many models after other questions; a certificate must be the same on every machine."""
+    data = (Path(__file__).parents[2] / "certs" / "gqa-masked-cuda-split.json").read_bytes()
+    c = parse(data)
+    chain: Any = type("Chain", (), {"hypotheses": c.hypotheses, "tilings": c.tilings, "spec": c.spec})
+    for bound in range(20):
+        decide(question(frozenset(c.hypotheses), Le(Size("h"), Int(bound))))
+    assert pipeline.witness(chain, c.inputs) == dict(c.witness)

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-from ...errors import NotCovered, RuleDoesNotApply
-from ...operators import Context, Index
-from ...term import TRUE, Add, Fold, Lt, Mul, Size, Term, Var, mentions, up
+from ...errors import NotCovered
+from ...term import TRUE, Size, Term, mentions, up
 from ..chain import Chain, Path
-from . import moves
+from . import moves, softmax
 
 
 def rows(chain: Chain) -> None:
@@ -66,7 +65,7 @@ def online(chain: Chain) -> None:
     if len(nest) < 2:
         raise NotCovered("online: a result with an axis of queries and an axis of columns is due; use --schedule rows")
     queries, columns = nest[-2:]
-    _to_states(chain, (*columns, 1))
+    softmax.to_states(chain, (*columns, 1))
     chain.do("share-state", columns)
     extent = chain.at(queries).args[0]
     keys = chain.at((*columns, 0)).args[0]
@@ -79,7 +78,7 @@ def online(chain: Chain) -> None:
     row = (*queries, 3, 1)
     state = (*row, 0)
     chain.do("split-fold", state, "softmax", b=(0, Size("bk")), t=(0, Size("tk")))
-    _skip_dead_tiles(chain, state)
+    softmax.skip_dead_tiles(chain, state, Size("tk"), Size("tq"))
     tile = (*state, 2)
     _tile_of_keys(chain, tile)
     chain.do("extensionality", row, 1)
@@ -91,56 +90,12 @@ def online(chain: Chain) -> None:
     moves.bind_leading(chain)
 
 
-def _to_states(chain: Chain, element: Path) -> None:
-    """The weighted sum over the keys as a fold of states; an unshifted softmax is shifted by its maximum first."""
-    fold = chain.at(element)
-    for params in ((), None):
-        try:
-            if params is None:
-                exponent = _exponent(fold)
-                chain.do("softmax-shift", element, T=(0, Fold("max", fold.args[0], exponent, fold.args[1])))
-            chain.do("softmax-online", element)
-            return
-        except RuleDoesNotApply:
-            continue
-    raise NotCovered("online: the DNF's element is not a softmax-weighted sum over keys; use --schedule rows")
-
-
-def _exponent(fold: Term) -> Term:
-    """S of a weighted sum  fold of (e^S / Z) * W."""
-    t = fold
-    for op, data, k in (("fold", "add", 2), ("f", "mul", 0), ("f", "div", 0), ("f", "exp", 0)):
-        if t.op != op or t.data != data:
-            raise RuleDoesNotApply("not a weighted sum of exponentials")
-        t = t.args[k]
-    return t
-
-
-def _skip_dead_tiles(chain: Chain, state: Path) -> None:
-    """Under a causal guard, tiles of keys that start after the last query of the tile have no visible key."""
-    inner = chain.at((*state, 2))
-    if not any(_is_causal(g) for g in _conjuncts(inner.args[1])):
-        return
-    last_row = Add(Mul(Var(2), Size("tq")), Size("tq"))  # under q, r, J: the first row after this tile of queries
-    visible = Lt(Mul(Var(0), Size("tk")), last_row)
-    chain.do("skip-tiles", state, "softmax", h=(1, visible))
-
-
-def _conjuncts(g: Term) -> list[Term]:
-    return [*_conjuncts(g.args[0]), *_conjuncts(g.args[1])] if g.op == "and" else [g]
-
-
-def _is_causal(g: Term) -> bool:
-    """k <= i, or k < i + c: a comparison of the key (under t) with the query."""
-    return g.op == "lt" and mentions(g.args[0], 0) and mentions(g.args[1], 2)
-
-
 def _tile_of_keys(chain: Chain, tile: Path) -> None:
     """One tile: its scores once, its maximum, its weights once, its two sums."""
     fold = chain.at(tile)
     extent = fold.args[0]
     score = (*tile, 2, 0)
-    chain.tabulate(score, 0, up(extent))
+    chain.tabulate(score, (0, up(extent)))
     guarded = fold.args[1] is not TRUE
     chain.do("tile-state", tile, guarded)
     chain.name(tile, (0, 2, 0))  # the scores
@@ -148,8 +103,8 @@ def _tile_of_keys(chain: Chain, tile: Path) -> None:
     chain.name(tile, (0,))  # the maximum
     tile = (*tile, 1)
     weight = (*tile, 1, 2)
-    chain.tabulate(weight, 0, up(extent, 3))
-    chain.tabulate((*tile, 2, 1, 2, 0), 0, up(extent, 4))
+    chain.tabulate(weight, (0, up(extent, 3)))
+    chain.tabulate((*tile, 2, 1, 2, 0), (0, up(extent, 4)))
     chain.name(tile, (1, 2, 0))  # the weights
     tile = (*tile, 1)
     chain.do("extensionality", (*tile, 2), 1)
@@ -158,24 +113,11 @@ def _tile_of_keys(chain: Chain, tile: Path) -> None:
 
 def _stage_queries(chain: Chain, row: Path) -> None:
     """The tile's queries, read once: with lanes innermost in scratch, the vector loads become contiguous."""
-
-    def is_query(t: Term, ctx: Context) -> bool:
-        if t.op != "psi" or t.args[0].op != "in" or t.args[-1].op != "var":
-            return False
-        own = t.args[-1].data
-        between = len(ctx) - base
-        return (
-            0 <= own < between
-            and isinstance(ctx[-1 - own], Index)
-            and not any(mentions(x, v) for x in t.args[1:-1] for v in range(between))
-        )
-
-    base = len(chain.context(row))
-    path = chain.find(is_query, row)
+    path = softmax.query(chain, row)
     if path is None:
         return
     read = chain.at(path)
-    chain.tabulate(path, read.args[-1].data, read.args[0].args[-1])
+    chain.tabulate(path, (read.args[-1].data, read.args[0].args[-1]))
     chain.name(row, (*path[len(row) :], 0))
 
 

@@ -20,9 +20,9 @@ def gamma_everywhere(chain: Chain) -> None:
     chain.everywhere(read)
 
 
-def inner_nest(chain: Chain) -> list[Path]:
-    """The paths of the builds and tiles on the way to the first thing that is neither, outermost first."""
-    path: Path = ()
+def inner_nest(chain: Chain, root: Path = ()) -> list[Path]:
+    """The paths of the builds and tiles from ``root`` to the first thing that is neither, outermost first."""
+    path = root
     found: list[Path] = []
     while (t := chain.at(path)).op in ("build", "tiles"):
         found.append(path)
@@ -70,15 +70,15 @@ def _loose_fold(t: Term, root: Path = (), path: Path = (), value: bool = False) 
     return None
 
 
-def bind_leading(chain: Chain) -> None:
-    """Bind the outer axes to the cores: up to the first tiles, or all that a row stands under, at most 4."""
-    nest = inner_nest(chain)
+def bind_leading(chain: Chain, axis: str = "core", root: Path = ()) -> None:
+    """Bind the outer axes to the machine: up to the first tiles, or all that a row stands under, at most 4."""
+    nest = inner_nest(chain, root)
     tiled = [p for p in nest if chain.at(p).op == "tiles"]
     if tiled:
         for p in nest[: nest.index(tiled[0])]:
-            chain.do("bind-axis", p, "core")
-        chain.do("bind-tiles", tiled[0])
+            chain.do("bind-axis", p, axis)
+        chain.do("bind-tiles", tiled[0], axis)
         return
     statements = bool(nest) and chain.at((*nest[-1], 1)).op == "let"
     for p in (nest if statements or len(nest) == 1 else nest[:-1])[:4]:
-        chain.do("bind-axis", p, "core")
+        chain.do("bind-axis", p, axis)
