@@ -5,7 +5,7 @@ BIN := .venv/bin
 GENERATED := certs kernels rewrite_rules/rulebook.json CERTIFICATES.md
 
 .DEFAULT_GOAL := check
-.PHONY: check test lint types walls regen regen-check bench fuzz-parsers clean
+.PHONY: check test lint types walls regen regen-check bench fuzz-parsers ptx test-gpu clean
 .NOTPARALLEL:
 
 # setuptools first, from the same pins: the build then needs no throw-away environment of its own.
@@ -55,6 +55,20 @@ fuzz-parsers: .venv/.stamp
 	$(BIN)/python -m pip install -qq atheris
 	@for t in certificate kernel run trace rulebook manifest; do mkdir -p build/fuzz/$$t; \
 	$(BIN)/python tests/fuzz/atheris_parsers.py $$t build/fuzz/$$t -max_total_time=120 -artifact_prefix=build/fuzz/ || exit 1; done
+
+# The extra `cuda`, about 700 MB: NVIDIA's compiler, which needs no GPU.
+.venv/.cuda: .venv/.stamp
+	$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e '.[cuda]'
+	touch $@
+
+# Every CUDA text compiled to PTX for three kinds of GPU, and looked through; minutes, without a GPU.
+ptx: .venv/.stamp
+	$(BIN)/python tests/ptx.py
+
+# Needs a GPU, numba-cuda, and a PyTorch that has CUDA (constraints.txt names one without): `moaproof doctor`.
+test-gpu: .venv/.stamp
+	$(BIN)/pytest tests/gpu
+	$(BIN)/python tests/gpu/campaign.py build/gpu
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,16 +30,16 @@ class Finding:
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="One JSON document, to paste into an issue.")] = False,
 ) -> None:
-    """Look at versions, cores, Numba's threads, the cache, certificates and kernels.
+    """Look at versions, cores, Numba's threads, the cache, certificates, kernels, and what kernels on a GPU need.
 
-    Exit code: 3 if something required is missing, else 0.
+    Exit code: 3 if something required is missing, else 0.  Nothing of a GPU is required.
     """
     from .. import __version__
 
     found = [
         _python(), Finding("moaproof", "ok", __version__), *map(_package, REQUIRED), *(map(_optional, OPTIONAL)),
         Finding("cores", "ok", str(os.cpu_count())), _threads(), _cache(), *_committed(),
-        Finding("CUDA", "note", "not covered yet: kernels run on the CPU"),
+        *_cuda(),
     ]  # fmt: skip
     code = 3 if any(f.state == "missing" for f in found) else 0
     if json:
@@ -138,3 +138,48 @@ def _committed() -> list[Finding]:
         if manifest.code
         else Finding("kernels", "ok", f"{texts} texts, as MANIFEST.json and the certificates name them"),
     ]
+
+
+def _cuda() -> list[Finding]:
+    """What kernels on an NVIDIA GPU need: a note for the first thing that is missing, with how to get it."""
+    from importlib.util import find_spec
+
+    if find_spec("numba_cuda") is None:
+        return [Finding("CUDA", "note", "optional; numba-cuda is not installed: pip install 'moaproof[cuda]'")]
+    found = [Finding("numba-cuda", "ok", metadata.version("numba-cuda"))]
+    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
+        return [*found, Finding("CUDA", "note", "NUMBA_ENABLE_CUDASIM is set: unset it to run kernels on a GPU")]
+    return [*found, _cuda_compiler(), _cuda_device()]
+
+
+def _cuda_compiler() -> Finding:
+    try:
+        from numba.cuda.cudadrv.nvvm import NVVM
+
+        version = NVVM().get_version()
+    except (AttributeError, ImportError, OSError, RuntimeError) as e:  # the first: versions that do not fit together
+        why = next(iter(str(e).strip().splitlines()), type(e).__name__)
+        return Finding("CUDA compiler", "note", f"no libNVVM ({why}): pip install 'moaproof[cuda]'")
+    return Finding("CUDA compiler", "ok", f"libNVVM, NVVM IR {'.'.join(map(str, version))}")
+
+
+def _cuda_device() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as e:
+        return Finding("CUDA device", "note", f"PyTorch cannot be imported: {e}")
+    if torch.version.cuda is None:
+        return Finding("CUDA device", "note", f"PyTorch {torch.__version__} is built without CUDA: install one with it")
+    if not torch.cuda.is_available():
+        return Finding("CUDA device", "note", "PyTorch sees no GPU: an NVIDIA GPU and its driver are needed")
+    from ..errors import NotCovered
+    from ..runtime.cuda import check_fits, device_of
+
+    try:
+        devices = [device_of(i) for i in range(torch.cuda.device_count())]
+        for device in devices:
+            check_fits("CUDA", (), device)
+    except (NotCovered, RuntimeError) as e:  # the second: PyTorch cannot use what it sees
+        return Finding("CUDA device", "note", str(e))
+    shown = (f"{d.name} (compute capability {d.capability[0]}.{d.capability[1]})" for d in devices)
+    return Finding("CUDA device", "ok", ", ".join(shown))

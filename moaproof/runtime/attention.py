@@ -3,14 +3,15 @@
 What it may be called with is checked here by name, and what the certificate assumed is checked again in ``launch``.
 Nothing falls back to another implementation: what is not covered raises ``NotCovered``.
 
-Letters: n queries, m keys, dk and dv head sizes, b batch, h query heads, g key heads; tq queries and tk keys a tile.
+Letters: n queries, m keys, dk and dv head sizes, b batch, h query heads, g key heads; tq queries and tk keys a tile
+of a CPU kernel (those of a CUDA kernel are in ``cuda_tiles``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numba
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..errors import NotCovered
+from . import cuda, cuda_tiles
 from .launch import launch
 from .loader import load
 
@@ -45,8 +47,8 @@ def attention(
     """softmax(q k^T * scale) v by a kernel whose derivation ``moaproof check`` re-checks.
 
     Shapes: ``q`` (.., h, n, dk), ``k`` (.., h, m, dk), ``v`` (.., h, m, dv); the result is (.., h, n, dv), contiguous.
-    Any number of leading axes, or none: (n, dk) with (m, dk) and (m, dv) is one head.  They are not broadcast.  CPU
-    tensors, all float64 or all float32.
+    Any number of leading axes, or none: (n, dk) with (m, dk) and (m, dv) is one head.  They are not broadcast.  All
+    tensors are float64 or all float32, and all on the CPU or on one CUDA device; so is the result.
 
     ``attn_mask``: boolean, True is visible, broadcastable to (.., h, n, m); it is read where it lies.
     ``is_causal``: query i sees key j when j <= i, aligned top left for any n and m, as in PyTorch; not together
@@ -64,26 +66,36 @@ def attention(
     value, its column.  If a visible score overflows or comes from an infinity the row holds NaN or the limit, and
     nothing is claimed of it.  The kernel's numerical bound supposes finite inputs with finite scores.
 
-    Bits: the same inputs give the same bits on every call, and a row's bits depend neither on the other rows nor on the
-    number of threads.  They differ from PyTorch's.
+    Bits: the same inputs give the same bits on every call, and a row's bits depend neither on what is in other rows nor
+    on the number of threads.  On a GPU they depend on all sizes and on the device, which decide the tiles
+    (``cuda_tiles``); on the CPU not even on the number of rows.  They differ from PyTorch's, and a GPU's from a CPU's.
+
+    On a GPU the kernel runs on PyTorch's current stream, and nothing waits for it.  The first call for some head sizes,
+    dtype and tiles compiles it: seconds.
 
     Raises ``NotCovered`` for anything else: a float mask, inputs that require grad while grad mode is on (there is no
     backward yet: use ``torch.no_grad()`` or ``detach()``), other dtypes, devices and layouts, mixed dtypes, shapes that
     do not fit.  There is no dropout.  Raises ``DigestMismatch`` if a kernel is not the one that was checked.
     """
     call = prepare(q, k, v, attn_mask=attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
+    if call.device.type == "cuda":
+        return run(*tiled(call))
     return run(call, call.sizes | tiles(call.sizes, call.dtype))
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that is covered: the certificate's name, the kernel's dtype, its inputs and sizes (tiles apart)."""
+    """A call that is covered: the certificate's name, the kernel's dtype, its inputs and sizes (tiles apart).
+
+    On a GPU the certificate is that of the kind of attention, until ``tiled`` has chosen the kernel.
+    """
 
     certificate: str
     dtype: str
     inputs: dict[str, Any]
     sizes: dict[str, int]
     shape: tuple[int, ...]
+    device: torch.device
 
 
 def prepare(
@@ -105,6 +117,7 @@ def prepare(
     tensors = {"q": q, "k": k, "v": v}
     for name, x in tensors.items():
         _check_tensor(name, x)
+    _check_devices(tensors)
     if not q.dtype == k.dtype == v.dtype:
         raise NotCovered(f"attention: q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; one dtype for all three is covered")
     if q.dtype not in DTYPES:
@@ -116,26 +129,42 @@ def prepare(
     inputs: dict[str, Any] = {name: _flat(x) for name, x in tensors.items()}
     inputs["scale"] = _scale(scale, sizes["dk"], dtype)
     if attn_mask is not None:
-        mask = _mask(attn_mask, q.shape[:-1], sizes)
+        mask = _mask(attn_mask, q, sizes)
         inputs["mask"] = _flat(mask)
         sizes |= _steps(mask.shape)
-    name = certificate_name(sizes, attn_mask is not None, is_causal)
-    return Call(name, dtype, inputs, sizes, (*q.shape[:-1], sizes["dv"]))
+    kind = kind_of(sizes, attn_mask is not None, is_causal)
+    name = f"{kind}-online" if q.device.type == "cpu" else kind
+    return Call(name, dtype, inputs, sizes, (*q.shape[:-1], sizes["dv"]), q.device)
 
 
 def run(call: Call, sizes: dict[str, int]) -> Tensor:
     """The kernel's output; ``sizes`` are the call's and those of some tiling."""
-    out = torch.empty(call.shape, dtype=getattr(torch, call.dtype), device="cpu")  # whatever the default device is
-    launch(load(call.certificate, call.dtype), _flat(out), call.inputs, sizes)
+    out = torch.empty(call.shape, dtype=getattr(torch, call.dtype), device=call.device)  # whatever the default is
+    if call.device.type == "cpu":
+        launch(load(call.certificate, call.dtype), _flat(out), call.inputs, sizes)
+    else:
+        kernel = load(call.certificate, call.dtype, target="cuda")
+        cuda.launch(kernel, out.view(-1), call.inputs, sizes)
     return out
 
 
-def certificate_name(sizes: dict[str, int], masked: bool, causal: bool) -> str:
-    """Which certificate a call is for."""
+def tiled(call: Call) -> tuple[Call, dict[str, int]]:
+    """A call on a GPU with the kernel that is chosen for it, and its sizes with those of its tiles."""
+    device = cuda.device_of(call.device.index)
+
+    def launches(name: str, tiles: Mapping[str, int]) -> tuple[cuda.Shape, ...]:
+        return cuda.shapes(load(name, call.dtype, target="cuda"), {**call.sizes, **tiles})
+
+    name, chosen = cuda_tiles.choose(call.certificate, call.sizes, call.dtype, device, launches)
+    return replace(call, certificate=name), call.sizes | chosen
+
+
+def kind_of(sizes: dict[str, int], masked: bool, causal: bool) -> str:
+    """Which kind of attention a call is, as the certificates name it."""
     kind = "masked" if masked else "causal" if causal else ""
     if sizes["h"] != sizes["g"]:
-        return f"gqa-{kind}-online" if kind else "gqa-online"
-    return f"{kind or 'attention'}-online"
+        return f"gqa-{kind}" if kind else "gqa"
+    return kind or "attention"
 
 
 # --- what is covered -------------------------------------------------------------------------------
@@ -145,8 +174,8 @@ def _check_tensor(name: str, x: Any) -> None:
     where = f"attention: {name}"
     if not isinstance(x, Tensor) or type(x) not in {Tensor, torch.nn.Parameter}:
         raise NotCovered(f"{where} is a {type(x).__name__}; a plain torch.Tensor is covered")
-    if x.device.type != "cpu":
-        raise NotCovered(f"{where} is on {x.device}; CPU tensors are covered: use {name}.cpu()")
+    if x.device.type not in {"cpu", "cuda"}:
+        raise NotCovered(f"{where} is on {x.device}; CPU and CUDA tensors are covered: use {name}.cpu()")
     if x.layout != torch.strided or x.is_quantized:
         raise NotCovered(f"{where} has layout {x.layout}; strided tensors are covered: use {name}.to_dense()")
     if x.is_nested:
@@ -164,6 +193,12 @@ def _check_tensor(name: str, x: Any) -> None:
         )
     if forward_ad.unpack_dual(x).tangent is not None:  # type: ignore[no-untyped-call]
         raise NotCovered(f"{where} carries a forward-mode tangent and there is no derivative yet; pass its primal")
+
+
+def _check_devices(tensors: Mapping[str, Tensor]) -> None:
+    if len({x.device for x in tensors.values()}) > 1:
+        found = ", ".join(f"{name} on {x.device}" for name, x in tensors.items())
+        raise NotCovered(f"attention: {found}; one device for all of them is covered")
 
 
 def _sizes(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> dict[str, int]:
@@ -206,13 +241,14 @@ def _scale(scale: Any, dk: int, dtype: str) -> Scale:
     return rounded
 
 
-def _mask(mask: Any, rows: Sequence[int], sizes: dict[str, int]) -> Tensor:
+def _mask(mask: Any, q: Tensor, sizes: dict[str, int]) -> Tensor:
     """The mask as a tensor of rank 4 whose axes have extent 1 or that of (b, h, n, m)."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise NotCovered(f"attention: attn_mask is {kind}; a boolean mask is covered (True is visible)")
     _check_tensor("attn_mask", mask)
-    full = (*rows, sizes["m"])
+    _check_devices({"q, k, v": q, "attn_mask": mask})
+    full = (*q.shape[:-1], sizes["m"])
     if mask.ndim > len(full) or any(s not in {1, e} for s, e in zip(mask.shape[::-1], full[::-1], strict=False)):
         raise NotCovered(f"attention: attn_mask {tuple(mask.shape)} does not broadcast to {full}")
     found: Tensor = mask[(None,) * (max(4, len(full)) - mask.ndim)]
@@ -249,12 +285,16 @@ def tiles(sizes: dict[str, int], dtype: str) -> dict[str, int]:
 # --- layouts ---------------------------------------------------------------------------------------
 
 
-def _flat(x: Tensor) -> np.ndarray[Any, Any]:
-    """The row-major elements as a flat array: a view of a contiguous and aligned tensor, else of a packed copy."""
+def _flat(x: Tensor) -> Any:
+    """The row-major elements as a flat array: a view of a contiguous and aligned tensor, else of a packed copy.
+
+    A NumPy array of a CPU tensor, a tensor of another.
+    """
     x = x.detach()
     try:
         plain = x.is_contiguous() and not x.is_neg() and x.data_ptr() % x.element_size() == 0
-        return (x if plain else _packed(x)).numpy().reshape(-1)
+        flat = (x if plain else _packed(x)).view(-1)
+        return flat.numpy() if x.device.type == "cpu" else flat
     except RuntimeError as e:  # inside vmap and the like a tensor has no memory of its own
         raise NotCovered(f"attention: a tensor without memory of its own cannot be passed to a kernel ({e})") from None
 

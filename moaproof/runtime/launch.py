@@ -119,7 +119,7 @@ def planned(kernel: Loaded, sizes: Mapping[str, int]) -> Plan:
     Raises ``NotCovered``.  Answers are kept, so that a call with known sizes costs a look-up.
     """
     frame = frame_of(kernel)
-    names = _names(frame)
+    names = names_of(frame)
     for name in names:
         value = sizes.get(name)
         if type(value) is not int or not 0 <= value < WORD:
@@ -130,16 +130,16 @@ def planned(kernel: Loaded, sizes: Mapping[str, int]) -> Plan:
 
 
 @lru_cache(maxsize=256)
-def _names(frame: Frame) -> tuple[str, ...]:
+def names_of(frame: Frame) -> tuple[str, ...]:
     """Every size that a term or a tiling names."""
     of_terms = sizes_of([frame.onf, *frame.inputs, *frame.hypotheses])
-    return tuple(sorted(of_terms.union(*((t.extent, t.tile, t.count) for t in frame.tilings))))
+    return tuple(sorted(of_terms.union(*((t.extent, *t.factors, t.count) for t in frame.tilings))))
 
 
 @lru_cache(maxsize=4096)
 def _planned(frame: Frame, values: tuple[int, ...]) -> Plan:
-    """The plan for natural numbers in the order of ``_names``."""
-    sizes = dict(zip(_names(frame), values, strict=True))
+    """The plan for natural numbers in the order of ``names_of``."""
+    sizes = dict(zip(names_of(frame), values, strict=True))
     algebra = Numbers(sizes, {})
     _check_sizes(frame, sizes, algebra)
     shapes = [typeof(frame.onf).shape, *(t.args for t in frame.inputs)]
@@ -160,8 +160,9 @@ def _check_sizes(frame: Frame, sizes: Mapping[str, int], algebra: Numbers) -> No
                 f"{frame.name}: hypothesis {number} of the certificate does not hold for these sizes: {dict(sizes)}"
             )
     for t in frame.tilings:
-        extent, tile, count = sizes[t.extent], sizes[t.tile], sizes[t.count]
-        if tile < 1 or count * tile < extent or count * tile >= extent + tile:
+        extent, count, factors = sizes[t.extent], sizes[t.count], [sizes[f] for f in t.factors]
+        tile = math.prod(factors)
+        if min(factors) < 1 or count * tile < extent or count * tile >= extent + tile:
             raise NotCovered(f"{frame.name}: {count} tiles of {tile} do not cover {t.extent} = {extent} and no more")
 
 

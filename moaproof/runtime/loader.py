@@ -10,6 +10,9 @@ itself looks only at a file's time and length, and never at what a kernel calls)
 or else in ``moaproof`` under ``$XDG_CACHE_HOME`` or ``~/.cache``; ``MOAPROOF_CACHE=off``, or a folder that cannot
 be written, means no cache: a kernel is then compiled once a process.  Cached machine code is trusted as far as that
 folder is; it is made for its owner alone, and one that others could have written is not used.
+
+A CUDA text is for values of its constants: ``launches`` binds them in the module of the text before it runs, and
+``cuda.py`` compiles the functions for a device, once a process.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import string
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -47,7 +50,7 @@ _LOCK = threading.RLock()
 class Loaded:
     """A kernel whose bytes match its certificate.  ``source`` are those bytes; nothing is compiled yet.
 
-    ``sizes`` are the names of the kernel's last parameters, in order.
+    ``sizes`` are the names of its sizes, in order: the last parameters of a function, but for its constants.
     """
 
     certificate: Certificate
@@ -56,11 +59,23 @@ class Loaded:
     sha256: str
     source: bytes
     sizes: tuple[str, ...]
+    target: str = "cpu"
 
     @property
     def function(self) -> Callable[..., None]:
-        """The compiled function ``kernel(out, inputs.., sizes..)``; Numba compiles it when it is first called."""
+        """Of a CPU text: the compiled function ``kernel(out, inputs.., sizes..)``, compiled when it is first called."""
+        if self.target != "cpu":
+            raise NotCovered(f"{self.file}: a {self.target} text is no function of the CPU")
         return _compiled(self)
+
+    def launches(self, constants: Mapping[str, int]) -> Mapping[str, Any]:
+        """Of a CUDA text: its launches by name, with these constants in their module; nothing is compiled yet.
+
+        Raises ``NotCovered`` if numba-cuda is missing.
+        """
+        if self.target != "cuda":
+            raise NotCovered(f"{self.file}: a {self.target} text has no launches")
+        return _launches(self, constants)
 
 
 def package_folder(name: str) -> Path:
@@ -68,8 +83,8 @@ def package_folder(name: str) -> Path:
     return Path(str(files(f"moaproof.{name}")))
 
 
-def load(name: str, dtype: str, certs: Path | None = None, kernels: Path | None = None) -> Loaded:
-    """The kernel of certificate ``name`` for ``dtype`` (float64 or float32).
+def load(name: str, dtype: str, certs: Path | None = None, kernels: Path | None = None, target: str = "cpu") -> Loaded:
+    """The kernel of certificate ``name`` for ``dtype`` (float64 or float32) and ``target`` (cpu or cuda).
 
     Raises ``NotCovered`` for what is no name, or if the certificate has no such kernel, ``CertificateInvalid`` for a
     file that is missing or is not what it should be, and ``DigestMismatch`` where manifest, certificate and kernel do
@@ -78,17 +93,17 @@ def load(name: str, dtype: str, certs: Path | None = None, kernels: Path | None 
     if len(name) > MAX_NAME or not NAME_LETTERS.issuperset(name):
         raise NotCovered(f"{name!r:.60} is no name of a certificate: letters, digits, - and _ are due")
     with _LOCK:
-        return _load(name, dtype, certs or package_folder("certs"), kernels or package_folder("kernels"))
+        return _load(name, dtype, certs or package_folder("certs"), kernels or package_folder("kernels"), target)
 
 
 @lru_cache(maxsize=64)
-def _load(name: str, dtype: str, certs: Path, kernels: Path) -> Loaded:
+def _load(name: str, dtype: str, certs: Path, kernels: Path, target: str) -> Loaded:
     path = certs / f"{name}.json"
     certificate = _certificate(path, name)
-    found = [k for k in certificate.kernels if k.dtype == dtype and k.target == "cpu"]
+    found = [k for k in certificate.kernels if k.dtype == dtype and k.target == target]
     if not found:
-        have = ", ".join(k.dtype for k in certificate.kernels) or "none"
-        raise NotCovered(f"{path.name}: no CPU kernel for {dtype}; it has kernels for: {have}")
+        have = ", ".join(f"{k.dtype} ({k.target})" for k in certificate.kernels) or "none"
+        raise NotCovered(f"{path.name}: no {target} kernel for {dtype}; it has kernels for: {have}")
     kernel = found[0]
     row = _manifest(kernels / "MANIFEST.json").get(kernel.file)
     due = {"certificate": name, "core": certificate.core_digest(), "dtype": dtype, "sha256": kernel.sha256}
@@ -104,7 +119,7 @@ def _load(name: str, dtype: str, certs: Path, kernels: Path) -> Loaded:
         )
     if kernel.instructions != instructions.digest():
         raise DigestMismatch(f"moaproof/instructions: not the source that {path.name} names for its kernels; {REMEDY}")
-    return Loaded(certificate, dtype, kernel.file, digest, source, certificate.sizes())
+    return Loaded(certificate, dtype, kernel.file, digest, source, certificate.sizes(), target)
 
 
 def _certificate(path: Path, name: str) -> Certificate:
@@ -167,12 +182,30 @@ def _compile(kernel: Loaded) -> Callable[..., None]:
     file = _cached_source(kernel)
     module = ModuleType(f"moaproof_kernel_{kernel.sha256[:16]}")
     sys.modules[module.__name__] = module  # where Numba looks for the globals of machine code from its cache
-    code = compile(kernel.source, str(file or f"<{kernel.file}>"), "exec", dont_inherit=True)
-    exec(code, module.__dict__)  # noqa: S102  its digest is that of a checked text
+    _execute(kernel, module, str(file or f"<{kernel.file}>"))
     function: Callable[..., None] = module.__dict__["kernel"]
     if file is not None:
         _enable_cache(function)
     return function
+
+
+def _launches(kernel: Loaded, constants: Mapping[str, int]) -> Mapping[str, Any]:
+    try:
+        from ..instructions.cuda import SIMULATED, Launch
+    except ImportError as e:
+        raise NotCovered(f"{kernel.file}: {e}") from None
+    if SIMULATED:
+        raise NotCovered(f"{kernel.file}: NUMBA_ENABLE_CUDASIM is set; kernels are run by a GPU: unset it")
+    module = ModuleType(f"moaproof_kernel_{kernel.sha256[:16]}")
+    module.__dict__.update(constants)
+    _execute(kernel, module, f"<{kernel.file}>")
+    return {name: x for name, x in module.__dict__.items() if isinstance(x, Launch)}
+
+
+def _execute(kernel: Loaded, module: ModuleType, place: str) -> None:
+    """Run the bytes that were hashed, which define the functions of the text in ``module``."""
+    code = compile(kernel.source, place, "exec", dont_inherit=True)
+    exec(code, module.__dict__)  # noqa: S102  its digest is that of a checked text
 
 
 def _enable_cache(function: Any) -> None:

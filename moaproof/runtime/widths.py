@@ -5,6 +5,9 @@ intervals: every index term of it, and what the text computes beside it (the pro
 in ``out``, the cells of scratch, the end of a loop that goes by fours).  ``exceeds`` runs that code in Python's own
 integers, and names the first value that could leave its range.
 
+A CUDA text has more than its ONF: it decodes block indices, deals axes to threads, pads rows.  ``programme_of`` makes
+the same straight-line code of all integers that the text itself computes, as the access table lists them.
+
 It is stricter than need be: a guard or an empty loop hides nothing, because a compiler may compute before it looks.
 """
 
@@ -15,7 +18,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ..operators import INDEX_SORTED
-from ..term import Term
+from ..reader.access import Table
+from ..term import ZERO, Term
 
 WORD: Final = 2**63
 BYTES: Final = 8  # of a cell of scratch, at most
@@ -33,6 +37,7 @@ class _Writer:
     def __init__(self) -> None:
         self.rows: dict[Row, int] = {}
         self.done: set[tuple[Term, Env, int]] = set()
+        self.free: dict[Term, int] = {}  # of a text's free indices, the rows
 
     def row(self, op: str, data: Any = None, a: int = 0, b: int = 0) -> int:
         return self.rows.setdefault((op, data, a, b), len(self.rows))
@@ -47,6 +52,8 @@ class _Writer:
         if t.op == "var":
             found = env[-1 - t.data]
             return self.row("int", 0) if found is None else found
+        if t.op == "x":
+            return self.free[t]
         a, b = (self.index(x, env) for x in t.args) if t.args else (0, 0)
         return self.row(t.op, t.data, a, b)
 
@@ -119,6 +126,32 @@ def programme(onf: Term) -> tuple[Row, ...]:
     return tuple(w.rows)
 
 
+def programme_of(table: Table) -> tuple[Row, ...]:
+    """The rows of one launch: every integer that its text computes, for all blocks, threads and iterations.
+
+    In Numba a block or thread index has 32 bits, which the limits of a launch respect, and all that is computed from
+    it has 64.
+    """
+    w = _Writer()
+    for frame in table.frames:
+        if frame.kind == "loop":
+            start, stop, _ = frame.decides
+            first, end = w.index(start, ()), w.index(stop, ())
+            w.free[frame.indices[0]] = (
+                w.row("between", None, first, end) if start is not ZERO else w.row("below", None, end)
+            )
+        else:
+            w.free.update(
+                (i, w.row("below", None, w.index(e, ()))) for i, e in zip(frame.indices, frame.extents, strict=True)
+            )
+    for value in table.values:
+        w.index(value.term, ())
+    for extents in ((*table.grid, *table.block), *(a.extents for a in table.outputs)):
+        w.product([w.index(e, ()) for e in extents])
+    w.row("cells", None, w.index(table.pool, ()))
+    return tuple(w.rows)
+
+
 def exceeds(rows: Sequence[Row], sizes: Mapping[str, int], dtype: str) -> str | None:
     """Which value leaves its range at these sizes, and how far, in words; None if none does."""
     values: list[Interval] = []
@@ -152,6 +185,8 @@ def _interval(row: Row, values: Sequence[Interval], sizes: Mapping[str, int]) ->
             corners = (p * r, p * s, q * r, q * s)
         case "below":
             return 0, max(0, q - 1)
+        case "between":
+            return p, max(q, s - 1)
         case "natural":
             return max(0, p), max(0, q)
         case "imin":
@@ -176,6 +211,8 @@ def words(rows: Sequence[Row], number: int) -> str:
             return str(data)
         case "below":
             return f"[index below {words(rows, a)}]"
+        case "between":
+            return f"[index from {words(rows, a)} to {words(rows, b)}]"
         case "natural":
             return f"max(0, {words(rows, a)})"
         case "cells":

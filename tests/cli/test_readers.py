@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner
@@ -154,9 +157,9 @@ def test_doctor():
     assert (done.exit_code, document["exit"], document["schema"]) == (0, 0, "moaproof/doctor/1")
     found = {f["what"]: f for f in document["findings"]}
     assert {"python", "z3-solver", "sympy", "numpy", "numba", "torch", "hypothesis", "python-flint", "cores", "threads",
-            "cache", "certificates", "kernels", "CUDA"} <= set(found)  # fmt: skip
+            "cache", "certificates", "kernels"} <= set(found)  # fmt: skip
     assert found["certificates"]["detail"].startswith(f"{len(committed())} found")
-    assert "not covered" in found["CUDA"]["detail"]
+    assert any("CUDA" in what for what in found)
     assert str(Path.home()) not in done.output
 
 
@@ -172,6 +175,68 @@ def test_doctor_misses_what_is_required(monkeypatch):
     assert lines["moaproof-no-such-package"].startswith("missing")
     assert lines["moaproof-not-this-either"].startswith("note")
     assert lines["sympy"].startswith("ok")
+
+
+def test_doctor_says_what_a_gpu_needs(monkeypatch):
+    """The first thing that is missing, and how to get it; nothing of it is required."""
+    import importlib.util
+    from types import SimpleNamespace
+
+    import torch
+
+    from moaproof.cli import doctor
+    from moaproof.runtime import cuda
+
+    def found() -> dict[str, tuple[str, str]]:
+        return {f.what: (f.state, f.detail) for f in doctor._cuda()}
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert found() == {"CUDA": ("note", "optional; numba-cuda is not installed: pip install 'moaproof[cuda]'")}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "0.30.4")
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
+    state, detail = found()["CUDA"]
+    assert (state, detail[:27]) == ("note", "NUMBA_ENABLE_CUDASIM is set")
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM")
+    monkeypatch.setattr(doctor, "_cuda_compiler", lambda: doctor.Finding("CUDA compiler", "ok", ""))
+    assert found()["numba-cuda"] == ("ok", "0.30.4")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "built without CUDA" in found()["CUDA device"][1]
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "sees no GPU" in found()["CUDA device"][1]
+    properties = SimpleNamespace(
+        name="H", major=7, minor=5, multi_processor_count=1, shared_memory_per_block_optin=65536
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    cuda.device_of.cache_clear()
+    assert found()["CUDA device"] == ("note", "CUDA: H has compute capability 7.5; 8.0 and later are covered")
+    properties.major, properties.minor = 9, 0
+    cuda.device_of.cache_clear()
+    assert found()["CUDA device"] == ("ok", "H (compute capability 9.0)")
+    cuda.device_of.cache_clear()
+
+    def broken(index):
+        raise RuntimeError("CUDA error: no kernel image")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", broken)
+    assert found()["CUDA device"] == ("note", "CUDA error: no kernel image")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert found()["CUDA device"][1].startswith("PyTorch cannot be imported")
+    cuda.device_of.cache_clear()
+
+
+def test_doctor_says_why_there_is_no_compiler(monkeypatch):
+    from moaproof.cli import doctor
+
+    for error in (OSError(), AttributeError("module numpy has no row_stack"), ImportError("no libNVVM\nat all")):
+        module = ModuleType("numba.cuda.cudadrv.nvvm")
+        module.NVVM = Mock(side_effect=error)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        found = doctor._cuda_compiler()
+        assert (found.state, "pip install 'moaproof[cuda]'" in found.detail) == ("note", True)
 
 
 def test_doctor_sees_a_kernel_that_was_changed(monkeypatch, tree):

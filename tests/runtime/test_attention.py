@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from moaproof import attention
 from moaproof.errors import NotCovered
-from moaproof.runtime.attention import LANES, certificate_name, prepare, tiles
+from moaproof.runtime.attention import LANES, kind_of, prepare, tiles
 
 F64, F32 = torch.float64, torch.float32
 
@@ -66,14 +66,15 @@ def test_grouped_heads_read_head_h_div_r(g: int) -> None:
     assert prepare(q, k, v, enable_gqa=True).sizes["r"] == 6 // g
 
 
-def test_the_certificate_of_a_call() -> None:
+def test_the_kind_of_a_call() -> None:
     one, grouped = {"h": 4, "g": 4}, {"h": 4, "g": 2}
-    assert certificate_name(one, masked=False, causal=False) == "attention-online"
-    assert certificate_name(one, masked=False, causal=True) == "causal-online"
-    assert certificate_name(one, masked=True, causal=False) == "masked-online"
-    assert certificate_name(grouped, masked=False, causal=False) == "gqa-online"
-    assert certificate_name(grouped, masked=False, causal=True) == "gqa-causal-online"
-    assert certificate_name(grouped, masked=True, causal=False) == "gqa-masked-online"
+    assert kind_of(one, masked=False, causal=False) == "attention"
+    assert kind_of(one, masked=False, causal=True) == "causal"
+    assert kind_of(one, masked=True, causal=False) == "masked"
+    assert kind_of(grouped, masked=False, causal=False) == "gqa"
+    assert kind_of(grouped, masked=False, causal=True) == "gqa-causal"
+    assert kind_of(grouped, masked=True, causal=False) == "gqa-masked"
+    assert prepare(*qkv(), is_causal=True).certificate == "causal-online"
 
 
 # --- masks -----------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "complex": ((Q.to(torch.complex128),) * 3, {}, "q is torch.complex128"),
     "mixed": ((Q, K, V.float()), {}, "one dtype for all three is covered"),
     "array": ((Q.numpy(), K, V), {}, "q is a ndarray; a plain torch.Tensor is covered"),
-    "meta device": ((Q, K.to("meta"), V), {}, r"k is on meta; CPU tensors are covered: use k\.cpu\(\)"),
+    "meta device": ((Q, K.to("meta"), V), {}, r"k is on meta; CPU and CUDA tensors are covered: use k\.cpu\(\)"),
     "sparse": ((Q, K, V.to_sparse()), {}, "v has layout torch.sparse_coo; strided tensors are covered"),
     "float mask": ((Q, K, V), {"attn_mask": SEEN.double()}, "attn_mask is torch.float64; a boolean mask is covered"),
     "integer mask": ((Q, K, V), {"attn_mask": SEEN.byte()}, "attn_mask is torch.uint8; a boolean mask"),

@@ -47,7 +47,7 @@ def edit_manifest(tree: Path, edit: Callable[[dict], object]) -> None:
 def test_what_is_loaded_is_what_both_lists_name() -> None:
     manifest = json.loads((loader.package_folder("kernels") / "MANIFEST.json").read_bytes())["kernels"]
     for file, row in manifest.items():
-        found = load(row["certificate"], row["dtype"])
+        found = load(row["certificate"], row["dtype"], target="cuda" if "_cuda_" in file else "cpu")
         assert found.file == file
         assert hashlib.sha256(found.source).hexdigest() == row["sha256"] == found.sha256
 
@@ -150,8 +150,37 @@ def test_a_truncated_certificate_is_refused(tree: Path) -> None:
 
 
 def test_a_dtype_without_a_kernel_is_refused_with_what_there_is() -> None:
-    with pytest.raises(NotCovered, match="no CPU kernel for float32; it has kernels for: float64"):
+    with pytest.raises(NotCovered, match=r"no cpu kernel for float32; it has kernels for: float64 \(cpu\)"):
         load("causal-rows", "float32")
+
+
+def test_a_text_of_the_other_target_is_not_found() -> None:
+    with pytest.raises(NotCovered, match=r"no cuda kernel for float64; it has kernels for: float64 \(cpu\)"):
+        load("causal-rows", "float64", target="cuda")
+    with pytest.raises(NotCovered, match=r"no cpu kernel for float64; it has kernels for: .*float64 \(cuda\)"):
+        load("attention-cuda-online", "float64")
+
+
+def test_a_text_runs_on_its_own_target_alone() -> None:
+    with pytest.raises(NotCovered, match="a cuda text is no function of the CPU"):
+        load("attention-cuda-online", "float64", target="cuda").function  # noqa: B018
+    with pytest.raises(NotCovered, match="a cpu text has no launches"):
+        load("attention-online", "float64").launches({})
+
+
+def test_an_altered_cuda_text_is_refused(tree: Path) -> None:
+    file = tree / "kernels" / "attention_cuda_online_float64.py"
+    file.write_bytes(file.read_bytes().replace(b"cuda.syncthreads()", b"pass", 1))
+    with pytest.raises(DigestMismatch, match="changed after it was checked"):
+        load("attention-cuda-online", "float64", tree / "certs", tree / "kernels", "cuda")
+
+
+def test_launches_need_numba_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba_cuda", None)
+    for name in [n for n in sys.modules if n.startswith("moaproof.instructions.cuda")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(NotCovered, match=r"CUDA kernels need numba-cuda: pip install 'moaproof\[cuda\]'"):
+        load("attention-cuda-online", "float64", target="cuda").launches({})
 
 
 # --- compiling and its cache -----------------------------------------------------------------------

@@ -265,7 +265,9 @@ def test_what_a_shipped_text_computes_stays_within_what_is_foreseen(name: str, m
 def test_what_a_printed_text_computes_beside_its_term() -> None:
     """The product of the cores and the address in the output are in the text alone: the analysis has both."""
     onf = Build(n, Build(m, Build(p, Flat(In("a", p), Var(0))), "core"), "core")
-    text = print_kernel(onf, (In("a", p),), ("n", "m", "p"), "float64", {"name": "test", "core": "0" * 64}).encode()
+    text = print_kernel(
+        onf, (In("a", p),), ("n", "m", "p"), "cpu", "float64", {"name": "test", "core": "0" * 64}
+    ).encode()
     sizes = {"n": 5, "m": 7, "p": 3}
     top = farthest(text, [np.zeros(105), np.ones(3), *map(Watched, sizes.values())])
     assert top == 104  # the last address
