@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64, v: (b,
 g, m, dv) float64, scale: scalar float64.
 
-core: 45dffe82bf5b888bb68a129f16d00144f0bda16a08bcc88381f7a8c1fd341bc4
+core: c43641fa507aa6a6ce1c1bf9540a613edaf5085f00197d2d990d4c1e674e3165
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, g, m, dk) float32, v: (b,
 g, m, dv) float32, mask: (mb, mh, mn, mm) bool, scale: scalar float32.
 
-core: 60a37c5a15a4307bed95ba7da020fcfb58319e2075811b211d964c7c6cf3fba5
+core: fd9b4b20117c9387de4889eff460898d04cf39e06baf5b5daeea8b4633850483
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

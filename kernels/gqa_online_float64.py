@@ -2,7 +2,7 @@
 major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64, v: (b, g, m, dv)
 float64, scale: scalar float64.
 
-core: 7c36cc48e94c3738177ca3b5e6d09d6013d79f1232c7a68ba9a4066fed2ab3e1
+core: 421605b4c65228e2489fdeb029bbda7bb9d93a229b88a3e23a5263db8d4dfcd8
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b, h, m,
 dv) float32, mask: (mb, mh, mn, mm) bool, scale: scalar float32.
 
-core: 90e3f520cd48f424eaee3c87c6bf0cbc2beda527cedaa78e3d94d2ca68600fa2
+core: 257addc06e9a7aee7d3e898e6423a7fe6d8215b728a70bf5d2461cba416bf801
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64, mask: (mb, mh, mn, mm) bool, scale: scalar float64.
 
-core: 8515aa25edd95ab8b01c02a5e9b9766332c947773451e04d72751a70525fb004
+core: 53fa7faacccb13edcd13dd02e4726f84be2603748e0a2bc81a5df638a8663b68
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (n, dk) float64, k: (m, dk) float64, v: (m, dv) float64,
 mask: (n, m) bool, scale: scalar float64.
 
-core: 8909890fe69f5c9c9f943746aa65bd35db1efa7be1daf4ef0df55055b6dec152
+core: 999c754d2a92591456b12e70f16725d43cdb0e5e625e4c07416719bc92d40ea0
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

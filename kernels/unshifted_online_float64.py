@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b,
 h, m, dv) float64, scale: scalar float64.
 
-core: 4bf27046e087929de7d2581bae517c26a53fa1eab7ed0187d15e78c6cd77217f
+core: bcdb3d9599b956c37921c079a7c8d6d27b0a73e34eca3d86b5697e476a84ee61
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

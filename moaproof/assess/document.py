@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ assumed, unknown, refuted*.  A conclusion is as strong as the weakest thing it r
 |---|---|---|---|
 | (a) | the Spec is the traced function | tested | operator table; Spec and function compared in float64 on random ragged shapes at every derivation |
 | (b) | the ONF equals the Spec over the reals, in every bit where all steps are I or S, and no exponent, divisor or difference of its own leaves its range, for all sizes | proved | replay and standalone: two checkers that share no code, each in a fresh process; the ranges by replay alone |
-| (c) | the shipped text is the ONF: in bounds, scratch read after it was filled, each cell written once, iterations of `prange` disjoint | proved | source: the text is read back and its accesses are audited; and tested by an exact and an ordered replay |
+| (c) | the shipped text is the ONF: in bounds, scratch read after it was filled, each cell written once, iterations of `prange` and blocks disjoint, threads of a block without a race | proved | source: the text is read back and its accesses are audited; and tested by an exact and an ordered replay |
 | (d) | the compiled code does what the text says, and rounds as IEEE 754 | assumed | fuzzed against PyTorch float64 within a stated error model |
 
 Certificates are untrusted input; so are rules, schedules, the printer and the searches that found a derivation and its
@@ -48,8 +49,8 @@ COVERS: tuple[tuple[str, str, str, str, str], ...] = (
 )
 
 ASSUMED = {
-    "compiler": "Numba, LLVM and the linker translate the text as Python and IEEE 754 have it, without contraction; reads that Numba could hoist are refused by the reader",
-    "exp": "`moaproof.instructions` computes exp within the error that its docstring states (measured, not proved)",
+    "compiler": "Numba, LLVM and the linker (for CUDA numba-cuda, libNVVM, ptxas and the driver) translate the text as Python and IEEE 754 have it: on the CPU without contraction, with reads that Numba could hoist refused by the reader; on CUDA a product and a sum may become one fused multiply-add, and `span` and `view` are the loop and the array of two axes that their docstrings state",
+    "exp": "`moaproof.instructions` computes exp within the error that its docstring states (measured, not proved; on CUDA it is libdevice's)",
     "table": "the operator table of `moaproof/trace` says what PyTorch's operators mean (tested at every derivation)",
     "python": "CPython runs the checker as its reference says; no proof object protects against a forged process",
     "solvers": "Z3's `unsat` is right for the integer questions that have no witness",
@@ -112,8 +113,10 @@ every fact is at least 0 and every c positive; `["or", k, ..]` gives a tree for 
   product overflows belongs to the error bound, and rounding of a shifted score to the error model.
 - Index arithmetic is proved over the integers.  The launcher runs each kernel's index terms in exact interval arithmetic
   at the sizes of a call and refuses what could leave 64 bits.  No text uses 32-bit offsets.
-- The launcher and the loader are tested.  CUDA, gradients, dropout, float masks and other dtypes are not covered; the
-  audit of memory, races and barriers and the simulator of blocks are ready for CUDA texts, of which none is committed.
+- The launchers and the loader are tested.  Gradients, dropout, float masks and other dtypes are not covered.
+- CUDA texts have claims (a), (b) and (c) as CPU texts have them, races and barriers included.  Claim (d) was tested on the
+  device that `evidence/` names, and by CI in Numba's simulator and ours: CI has no GPU.  Bits are claimed for one build on
+  one device alone.  Warps, atomics, asynchronous copies and tensor cores are outside the grammar of the texts.
 - The stand-alone checker reads no text and no trace, and does not repeat the real inequalities: it says so at the end.
 - A program that takes the exponential of what has no upper bound (a softmax without a shift in the ONF, e^x of an input)
   is *unknown*: its kernel could overflow where the function does not.
@@ -124,7 +127,16 @@ every fact is at least 0 and every c positive; `["or", k, ..]` gives a tree for 
 
 def certificates_md(package: Path, verdicts: Sequence[Verdict]) -> str:
     """The document for reviewers, from the verdicts of the committed certificates and the package's own files."""
-    return "\n".join([HEAD, _judges(package), _table(verdicts), _trusted(package), _assumptions(), TAIL])
+    parts = [
+        HEAD,
+        _judges(package),
+        _table(verdicts),
+        _trusted(package),
+        _assumptions(),
+        _evidence(package.parent),
+        TAIL,
+    ]
+    return "\n".join(parts)
 
 
 def _judges(package: Path) -> str:
@@ -219,6 +231,27 @@ def _trusted(package: Path) -> str:
         "Second looks can refuse what the kernel accepts and accept nothing by themselves.",
         "Beside the table of claim (a) stands PyTorch's exporter; beside claims (c) and (d) Numba and LLVM.",
     ]
+    return "\n".join([*lines, ""])
+
+
+def _evidence(root: Path) -> str:
+    """What runs on a GPU left in ``evidence``, and whether they are about the kernels that are committed now."""
+    manifest = json.loads((root / "kernels" / "MANIFEST.json").read_bytes())["kernels"]
+    now = {f"{row['certificate']}/{row['dtype']}": row["sha256"] for row in manifest.values()}
+    lines = [
+        "## Evidence from a GPU",
+        "",
+        "For claim (d) of CUDA kernels, tested; `evidence/README.md` says what each file shows.",
+        "",
+        "| file | device | PyTorch | numba-cuda | kernels | of these, with the committed bytes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for file in sorted((root / "evidence").glob("*.json")):
+        e = json.loads(file.read_bytes())["environment"]
+        same = sum(now.get(label) == digest for label, digest in e["kernels"].items())
+        lines.append(
+            f"| `{file.name}` | {e['device']} | {e['torch']} | {e['numba-cuda']} | {len(e['kernels'])} | {same} |"
+        )
     return "\n".join([*lines, ""])
 
 
