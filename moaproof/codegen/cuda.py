@@ -99,6 +99,9 @@ def _lines(launch: Launch, made: Sequence[str], inputs: Sequence[str], sizes: Se
     free = [s for s in sizes if s not in constants]
     yield f"def {launch.name}({', '.join([*launch.outputs, *made, *inputs, *free])}):"
     if launch.views:
+        views = {"pool", *(f"p{k}" for k in range(1, len(launch.views) + 1))}
+        if taken := sorted(views & {*inputs, *sizes}):
+            raise NotCovered(f"printer: {taken[0]} names a part of shared memory; call the tensor or size otherwise")
         yield "    pool = cuda.shared.array(0, real)"
     end = "0"
     for k, (name, rows, width) in enumerate(launch.views, 1):
@@ -164,6 +167,7 @@ class _Launch(_Expressions):
     def __init__(self, parameters: Sequence[str], made: Sequence[Value], count: int) -> None:
         super().__init__(parameters)
         self.count = count
+        self.x, self.y = (axis if axis not in self.parameters else self.fresh(axis) for axis in "xy")
         self.env: Env = tuple(made)
         self.launch = Launch("kernel", "", ("tx", "1"), (), ("out",), Block(-1))
         self.rows: tuple[Lane, ...] = ()
@@ -181,7 +185,7 @@ class _Launch(_Expressions):
         body = self.launch.body
         if t.op == "build" and t.data == "thread":
             c = self.fresh("c")
-            inner = body.open(f"for {c} in span(x, {self.index(t.args[0], env)}, tx):")
+            inner = body.open(f"for {c} in span({self.x}, {self.index(t.args[0], env)}, tx):")
             self.output.append((Var(0), len(env) + 1, t.args[0]))
             env, t = self.lets(t.args[1], (*env, Value(c)), inner)
             inner.lines.append(f"out[{self.address(env)}] = {self.real(t, env)}")
@@ -216,7 +220,7 @@ class _Launch(_Expressions):
         for part, name in zip(names[:2], (state.top, state.weights), strict=True):
             with self.nest(body, self.rows, env) as (inner, view):
                 kept = self.weight(replace(state, weights=name), view)
-                inner.open(f"if {self.there(view)}x < 1:").lines.append(f"{part}[{self.address(view)}] = {kept}")
+                inner.open(f"if {self.there(view)}{self.x} < 1:").lines.append(f"{part}[{self.address(view)}] = {kept}")
         lane = self.column(state.columns, len(env))
         with self.nest(body, (*self.rows, lane), (*env, Value(""))) as (inner, view):
             test = f"if {self.there(view).removesuffix(' and ')}:"
@@ -235,9 +239,9 @@ class _Launch(_Expressions):
             self.output.append((Var(0), outside + len(axes), t.args[0]))
             t = t.args[-1]
         body = self.launch.body
-        body.lines.append("x = cuda.threadIdx.x")
+        body.lines.append(f"{self.x} = cuda.threadIdx.x")
         if tile is not None:
-            body.lines.append("y = cuda.threadIdx.y")
+            body.lines.append(f"{self.y} = cuda.threadIdx.y")
         env = self.decoded(axes)
         if tile is None:
             return t, env
@@ -246,7 +250,7 @@ class _Launch(_Expressions):
         self.launch.block = ("tx", "ty")
         self.output[-1] = (Add(Mul(Var(1), up(tile.args[2])), Var(0)), len(env) + 1, tile.args[0])
         self.within = t.args[0]
-        self.rows = (Lane(len(env), self.extent(tile.args[2].args[0]), "ty", "y"),)
+        self.rows = (Lane(len(env), self.extent(tile.args[2].args[0]), "ty", self.y),)
         return t.args[1], (*env, Value(""))
 
     def decoded(self, axes: Sequence[Term]) -> Env:
@@ -290,7 +294,7 @@ class _Launch(_Expressions):
     # --- lanes -------------------------------------------------------------------------------------------
 
     def column(self, count: str, level: int) -> Lane:
-        return Lane(level, count, "tx", "x")
+        return Lane(level, count, "tx", self.x)
 
     @contextmanager
     def nest(self, body: Block, lanes: Sequence[Lane], env: Env, guard: Term = TRUE) -> Iterator[tuple[Block, Env]]:
@@ -298,7 +302,7 @@ class _Launch(_Expressions):
         for k, lane in enumerate(lanes):
             if guard is not TRUE and not any(mentions(guard, len(env) - 1 - x.level) for x in lanes[k:]):
                 body, guard = body.open(f"if {self.guard(guard, env)}:"), TRUE
-            e, i = self.fresh("e"), self.fresh("r" if lane.thread == "y" else "c")
+            e, i = self.fresh("e"), self.fresh("r" if lane.dim == "ty" else "c")
             body = body.open(f"for {e} in span({lane.count}):")
             body.lines.append(f"{i} = {e} * {lane.dim} + {lane.thread}")
             env = (*env[: lane.level], Value(i, register=e), *env[lane.level + 1 :])
@@ -411,8 +415,8 @@ class _Launch(_Expressions):
                 loops.reverse()
         self.launch.views.append((kept.text, axes[0], Add(width, ONE)))
         self.before(t, view, body, kept)
-        for (name, extent), thread in zip(loops, "yx", strict=True):
-            body = body.open(f"for {name} in span({thread}, {extent}, t{thread}):")
+        for (name, extent), thread, dim in zip(loops, (self.y, self.x), ("ty", "tx"), strict=True):
+            body = body.open(f"for {name} in span({thread}, {extent}, {dim}):")
         at = [Var(len(axes) - 1 - k) for k in range(len(axes))]
         body.lines.append(f"{self.element(kept, at, view)} = {self.real(t, view)}")
         self.after(kept)

@@ -12,6 +12,7 @@ from moaproof.codegen import print_kernel
 from moaproof.codegen.cuda import contiguous, folded
 from moaproof.errors import NotCovered
 from moaproof.kernel.certificate import Certificate
+from moaproof.reader import read_kernel
 from moaproof.term import Add, Build, Flat, Fold, In, Mul, Psi, Size, Term, Var
 from tests.codegen.onfs import CORE, VARIANTS
 
@@ -110,3 +111,29 @@ def test_contiguous_is_the_last_addend_of_an_offset() -> None:
     a = In("a", Size("n"), Size("d"))
     assert contiguous(Flat(a, Add(Mul(Var(0), Size("d")), Var(1)))) == 1
     assert contiguous(Flat(a, Add(Mul(Var(1), Size("d")), Var(0)))) == 0
+
+
+def renamed(t: Term, names: dict[str, str]) -> Term:
+    if t.op == "in":
+        return In(names.get(t.data[0], t.data[0]), *t.args, sort=t.data[1])
+    return Term(t.op, t.data, [renamed(a, names) for a in t.args])
+
+
+@pytest.mark.parametrize("schedule", ["cuda-online", "cuda-split"])
+def test_a_tensor_may_be_called_as_the_threads_are(derivation: Any, schedule: str) -> None:
+    """It keeps its name; the text reads back to the same ONF."""
+    spec, chain = derivation("attention", "sdpa", schedule)
+    names = {"q": "x", "k": "y"}
+    inputs, onf = tuple(renamed(t, names) for t in spec.inputs), renamed(chain.term, names)
+    sizes = Certificate("test", {}, onf, onf, onf, inputs, (), tuple(chain.tilings), {}, (), "").sizes()
+    text = printed(inputs, onf, chain.tilings)
+    assert "x = cuda.threadIdx.x" not in statements(text)
+    assert read_kernel(text.encode(), inputs, sizes).term is onf
+
+
+@pytest.mark.parametrize("name", ["pool", "p1", "p5"])
+def test_a_tensor_that_is_called_as_shared_memory_is_refused(derivation: Any, name: str) -> None:
+    spec, chain = derivation("attention", "sdpa", "cuda-online")
+    inputs, onf = tuple(renamed(t, {"v": name}) for t in spec.inputs), renamed(chain.term, {"v": name})
+    with pytest.raises(NotCovered, match=f"{name} names a part of shared memory"):
+        printed(inputs, onf, chain.tilings)
