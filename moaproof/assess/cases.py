@@ -10,7 +10,7 @@ from itertools import combinations, islice
 from types import MappingProxyType
 
 from ..errors import NotCovered
-from ..kernel.certificate import Certificate, Tiling, sizes_of
+from ..kernel.certificate import Certificate, sizes_of
 from ..operators import typeof
 from ..semantics import Numbers, meaning
 from ..term import subterms
@@ -116,7 +116,7 @@ class Kind:
 
     def wants(self, c: Certificate, axes: Sequence[str], given: Mapping[str, int]) -> bool:
         """Is it such a case, whatever the other sizes are?"""
-        first, *_, last = [_tile(t, given) for t in c.tilings if len(t.factors) > 1] * 2
+        first, *_, last = [t.length(given) for t in c.tilings if len(t.factors) > 1] * 2
         ordered = not self.order or self.order * (first - last) > 0
         return ordered and max(given.values()) <= LONGEST and math.prod(given.get(s, 1) for s in axes) <= self.work
 
@@ -159,17 +159,13 @@ def _variety(c: Certificate, sizes: Mapping[str, int]) -> int:
 def _several(c: Certificate, rng: random.Random, kind: Kind, reaching: bool) -> dict[str, int]:
     """Sizes of factors and tiled axes: each axis has so many tiles, and one more that is not full."""
     given = {f: rng.choice(kind.factors) for t in c.tilings for f in t.factors}
-    longest = max(_tile(t, given) for t in c.tilings if len(t.factors) > 1) if reaching else 0
+    longest = max(t.length(given) for t in c.tilings if len(t.factors) > 1) if reaching else 0
     for t in c.tilings:
-        tile = _tile(t, given)
+        tile = t.length(given)
         least = max(kind.tiles * tile, longest) if len(t.factors) > 1 else tile
         tails = [x for x in range(least + 1, least + 1 + max(3, min(tile, 4))) if x % tile or tile == 1]
         given[t.extent] = rng.choice(tails)
     return given
-
-
-def _tile(t: Tiling, sizes: Mapping[str, int]) -> int:
-    return math.prod(sizes[f] for f in t.factors)
 
 
 def _tiled(
@@ -182,7 +178,7 @@ def _tiled(
         for f in t.factors:
             if f not in new:
                 new[f] = given.get(f) or (rng.choice(FACTORS) if f in small else rng.randint(1, sizes[t.extent] + 2))
-        new[t.count] = -(-sizes[t.extent] // _tile(t, new))
+        new[t.count] = -(-sizes[t.extent] // t.length(new))
     return {**sizes, **new}
 
 
@@ -213,7 +209,7 @@ def _shown(c: Certificate, sizes: Mapping[str, int], axes: Sequence[str]) -> set
         return {(1, none[0])} if len(none) == 1 else set()
     found: set[Shown] = set()
     for t in c.tilings:
-        extent, tile, count = sizes[t.extent], _tile(t, sizes), sizes[t.count]
+        extent, tile, count = sizes[t.extent], t.length(sizes), sizes[t.count]
         kind = "longer" if tile > extent else "tail" if extent % tile else "divides"
         found |= {
             (200, t.tile, kind, "several" if count > 1 else "one"),

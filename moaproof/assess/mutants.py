@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import runpy
 import tomllib
@@ -611,8 +610,7 @@ def _witness(c: Certificate, name: str, value: int) -> Certificate:
 def _cover(c: Certificate, *row: str) -> Certificate:
     """The witness has as many tiles as cover the extent."""
     t = Tiling(*row)
-    tile = math.prod(c.witness[f] for f in t.factors)
-    return _witness(c, t.count, -(-c.witness[t.extent] // tile))
+    return _witness(c, t.count, -(-c.witness[t.extent] // t.length(c.witness)))
 
 
 def _kernel(c: Certificate, name: str, value: str) -> Certificate:

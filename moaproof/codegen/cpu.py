@@ -14,12 +14,12 @@ The grammar of the text is that of ``reader/reader.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..shapes import gamma, product
 from ..term import Add, Mul, Term, Var, mentions, up
-from .expressions import PRODUCT, SUM, Block, Env, Name, Printer
+from .expressions import PRODUCT, START, UPDATE, Block, Env, Name, Printer, Write, merged, rescaled
 
 NAMES = "LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt"
 
@@ -34,12 +34,6 @@ def print_kernel(onf: Term, inputs: Sequence[Term], sizes: Sequence[str]) -> Ite
 
 
 Cell = tuple[str, ...]  # the indices of the loops around a cell
-Write = Callable[[str, str], str]  # the cell, the element: a statement
-UPDATE: dict[str, tuple[Write, int]] = {
-    "add": (lambda cell, x: f"{cell} = {cell} + {x}", SUM + 1),
-    "mul": (lambda cell, x: f"{cell} = {cell} * {x}", PRODUCT + 1),
-    "max": (lambda cell, x: f"{cell} = fmax({cell}, {x})", 0),
-}
 
 
 def extents_of(t: Term, depth: int) -> list[Term]:
@@ -100,11 +94,8 @@ class _Printer(Printer):
         if len(axes) == 1:
             return body, (Name(w),)
         env: Env = ()
-        for k, extent in enumerate(axes):
-            i, later = self.fresh("i"), axes[k + 1 :]
-            div = f" // {self.index(product(later), (), PRODUCT + 1)}" if later else ""
-            mod = f" % {self.index(extent, (), PRODUCT + 1)}" if k else ""
-            body.head.append(f"{i} = {w}{div}{mod}")
+        for i, value in self.decoded(w, axes):
+            body.head.append(f"{i} = {value}")
             env += (Name(i),)
         return body, env
 
@@ -136,7 +127,7 @@ class _Printer(Printer):
             return name
         if v.data == "softmax":
             return self.softmax(v, env, body)
-        letter, start = {"add": ("s", "ZERO"), "mul": ("p", "ONE"), "max": ("m", "LOWEST")}[v.data]
+        letter, start = START[v.data]
         name = self.initial(letter, start, extents_of(v.args[2], 1), env, body)
         self.fold(v, name.text, env, body)
         return name
@@ -165,7 +156,7 @@ class _Printer(Printer):
             block = next(b for b in self.stack if b.level >= max(levels, default=-1))
             due = shape[0] if len(shape) == 1 else f"({', '.join(shape)})"
             block.head.append(f"{name} = empty({due}, real)")
-        return Name(name, len(extents))
+        return Name(name)
 
     def natural(self, extent: Term, env: Env) -> str:
         """An extent for ``empty``: an extent below 0, of a tile beyond the end, is one of no cells."""
@@ -232,17 +223,11 @@ class _Printer(Printer):
         with self.loop(body, "k", n, env, guard) as (k, inner):
             view, state = self.lets(element, (*env, Name(k)), inner)
             with self.unit(inner, list(state.args[:2]), view, 0, PRODUCT) as (unit, (highest, weights)):
-                unit.lines += [
-                    f"{e} = {highest}",
-                    f"{t} = fmax({old}, {e})",
-                    f"{before} = rescale({old}, {t})",
-                    f"{after} = rescale({e}, {t})",
-                    f"{old} = {t}",
-                    f"{weight} = {weight} * {before} + {weights} * {after}",
-                ]
-            merge = lambda cell, x: f"{cell} = {cell} * {before} + {x} * {after}"  # noqa: E731
-            self.cells(state.args[2], view, inner, o.text, merge, PRODUCT)
-        return Name(o.text, len(extents), l.text)
+                unit.lines += rescaled(old, highest, e, t, before, after)
+                unit.lines.append(merged(weight, before, weights, after))
+            write: Write = lambda cell, x: merged(cell, before, x, after)  # noqa: E731
+            self.cells(state.args[2], view, inner, o.text, write, PRODUCT)
+        return Name(o.text, l.text)
 
     # --- loops, lanes ------------------------------------------------------------------------------------
 

@@ -23,12 +23,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ..errors import NotCovered
-from ..shapes import gamma, product
+from ..shapes import gamma
 from ..term import ONE, TRUE, Add, Mul, Size, Term, Var, mentions, subterms, up
-from .expressions import PRODUCT, SUM, Block, Env, Name, Printer
+from .expressions import PRODUCT, START, UPDATE, Block, Env, Name, Printer, merged, rescaled
 
 NAMES = "LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view"
-INITIAL = {"add": ("s", "ZERO"), "mul": ("p", "ONE"), "max": ("m", "LOWEST")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +241,7 @@ class _Launch(_Expressions):
         body.lines.append(f"{self.x} = cuda.threadIdx.x")
         if tile is not None:
             body.lines.append(f"{self.y} = cuda.threadIdx.y")
-        env = self.decoded(axes)
+        env = self.blocks(axes)
         if tile is None:
             return t, env
         if not (t.op == "build" and t.data == "thread" and tile.args[2].op == "imul"):
@@ -253,8 +252,8 @@ class _Launch(_Expressions):
         self.rows = (Lane(len(env), self.extent(tile.args[2].args[0]), "ty", self.y),)
         return t.args[1], (*env, Value(""))
 
-    def decoded(self, axes: Sequence[Term]) -> Env:
-        """The block's index as those of the grid axes, by // and % from the right."""
+    def blocks(self, axes: Sequence[Term]) -> Env:
+        """The block's index as those of the grid axes."""
         self.launch.grid = "*".join(map(self.extent, axes))
         lines = self.launch.body.lines
         if len(axes) == 1:
@@ -263,11 +262,8 @@ class _Launch(_Expressions):
             return (*self.env, Value(i))
         w, env = self.fresh("w"), self.env
         lines.append(f"{w} = cuda.blockIdx.x")
-        for k, extent in enumerate(axes):
-            i, later = self.fresh("i"), axes[k + 1 :]
-            div = f" // {self.index(product(later), (), PRODUCT + 1)}" if later else ""
-            mod = f" % {self.index(extent, (), PRODUCT + 1)}" if k else ""
-            lines.append(f"{i} = {w}{div}{mod}")
+        for i, value in self.decoded(w, axes):
+            lines.append(f"{i} = {value}")
             env = (*env, Value(i))
         return env
 
@@ -322,7 +318,7 @@ class _Launch(_Expressions):
     def lets(self, t: Term, env: Env, body: Block) -> tuple[Env, Term]:
         while t.op == "let":
             value, t = t.args
-            name = self.bind(value, t, self.rows or (), env, body)
+            name = self.bind(value, t, self.rows, env, body)
             env = (*env, name)
         return env, t
 
@@ -352,7 +348,7 @@ class _Launch(_Expressions):
 
     def fold(self, v: Term, lanes: tuple[Lane, ...], env: Env, body: Block) -> Value:
         extent, guard, element = v.args
-        letter, start = INITIAL[v.data]
+        letter, start = START[v.data]
         kept = Value(self.registers(letter, lanes), lanes=lanes)
         with self.nest(body, lanes, env) as (inner, view):
             inner.lines.append(f"{self.element(kept, (), view)} = {start}")
@@ -360,12 +356,8 @@ class _Launch(_Expressions):
         k = self.fresh("k")
         loop = body.open(f"for {k} in span({self.index(extent, env)}):")
         with self.nest(loop, lanes, (*env, Value(k)), guard) as (inner, view):
-            cell = self.element(kept, (), view)
-            if v.data == "max":
-                inner.lines.append(f"{cell} = fmax({cell}, {self.real(element, view)})")
-            else:
-                symbol, tight = ("+", SUM + 1) if v.data == "add" else ("*", PRODUCT + 1)
-                inner.lines.append(f"{cell} = {cell} {symbol} {self.real(element, view, tight)}")
+            write, tight = UPDATE[v.data]
+            inner.lines.append(write(self.element(kept, (), view), self.real(element, view, tight)))
         return kept
 
     def lifted(self, v: Term, uses: Term, lanes: tuple[Lane, ...], env: Env, body: Block) -> Value:
@@ -378,11 +370,11 @@ class _Launch(_Expressions):
             env = (*env, self.bind(element.args[0], element.args[1], inside, env, body))
             element = element.args[1]
         if folded(uses, 0):
-            kept = Value(self.fresh("x"), rank=1, shared=True, rows=bool(lanes))
+            kept = Value(self.fresh("x"), shared=True, rows=bool(lanes))
             width = Add(Mul(Size(lanes[0].count), Size(lanes[0].dim)), ONE) if lanes else ONE
             self.launch.views.append((kept.text, extent, width))
         else:
-            kept = Value(self.registers("x", inside), rank=1, lanes=lanes)
+            kept = Value(self.registers("x", inside), lanes=lanes)
         self.before(element, env, body, kept)
         with self.nest(body, inside, env) as (inner, view):
             at = up(Var(0), len(env) - 1 - lane.level)
@@ -400,7 +392,7 @@ class _Launch(_Expressions):
         rows = any(mentions(v, len(env) - 1 - lane.level) for lane in self.rows)
         if len(axes) + rows != 2:
             raise NotCovered("printer: a staged array has two axes, that of the rows included")
-        kept = Value(self.fresh("x"), rank=len(axes), shared=True, rows=rows)
+        kept = Value(self.fresh("x"), shared=True, rows=rows)
         view = (*env, *(Value(self.fresh("c")) for _ in axes))
         loops = [(name.text, self.index(e, env)) for name, e in zip(view[len(env) :], axes, strict=True)]
         if rows:
@@ -435,9 +427,9 @@ class _Launch(_Expressions):
 
     def softmax(self, v: Term, lanes: tuple[Lane, ...], env: Env, body: Block) -> Value:
         extent, guard, element = v.args
-        t, depth = element, len(env) + 1
+        t = element
         while t.op == "let":
-            depth, t = depth + 1, t.args[1]
+            t = t.args[1]
         wide = t.op == "state" and t.args[2].op == "build"
         count = by_threads(t.args[2].args[0]) if wide else ""
         m, l = (self.registers(letter, lanes) for letter in "ml")
@@ -474,22 +466,16 @@ class _Launch(_Expressions):
             highest, weights, value = self.parts(t, view)
             old, sums = self.element(Value(m, lanes=lanes), (), view), self.element(Value(l, lanes=lanes), (), view)
             x, y = self.element(a, (), view), self.element(b, (), view)
-            inner.lines += [
-                f"{e} = {highest}",
-                f"{new} = fmax({old}, {e})",
-                f"{x} = rescale({old}, {new})",
-                f"{y} = rescale({e}, {new})",
-                f"{old} = {new}",
-                f"{sums} = {sums} * {x} + {weights} * {y}",
-            ]
+            inner.lines += rescaled(old, highest, e, new, x, y)
+            inner.lines.append(merged(sums, x, weights, y))
             if lane is None:
-                inner.lines.append(f"{o} = {o} * {x} + {value} * {y}")
+                inner.lines.append(merged(o, x, value, y))
                 return
         with self.nest(body, (*lanes, lane), (*env, Value(""))) as (inner, view):
             cell = self.cell(o, lanes, True, view)
             x, y = self.element(a, (), view), self.element(b, (), view)
             value = self.real(t.args[2].args[1], view, PRODUCT)
-            inner.lines.append(f"{cell} = {cell} * {x} + {value} * {y}")
+            inner.lines.append(merged(cell, x, value, y))
 
     def parts(self, t: Term, env: Env) -> tuple[str, str, str]:
         """m, l and o of a state: of its terms, or as an earlier launch left them."""

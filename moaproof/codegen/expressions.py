@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import NotCovered
+from ..shapes import product
 from ..term import Int, Term
 
 SYMBOL = {"add": ("+", 10), "sub": ("-", 10), "mul": ("*", 20), "div": ("/", 20)}
 SUM, PRODUCT, SIGN, ATOM = 10, 20, 30, 40  # how tightly an expression binds
+
+Write = Callable[[str, str], str]  # the cell, the element: a statement
+START = {"add": ("s", "ZERO"), "mul": ("p", "ONE"), "max": ("m", "LOWEST")}  # of an accumulator: letter, first value
+UPDATE: dict[str, tuple[Write, int]] = {  # and its statement, with how tightly the element must bind
+    "add": (lambda cell, x: f"{cell} = {cell} + {x}", SUM + 1),
+    "mul": (lambda cell, x: f"{cell} = {cell} * {x}", PRODUCT + 1),
+    "max": (lambda cell, x: f"{cell} = fmax({cell}, {x})", 0),
+}
+
+
+def rescaled(old: str, highest: str, e: str, t: str, before: str, after: str) -> list[str]:
+    """``old`` becomes the greater of two maxima; ``before`` and ``after`` are the factors of the two states in it."""
+    return [
+        f"{e} = {highest}",
+        f"{t} = fmax({old}, {e})",
+        f"{before} = rescale({old}, {t})",
+        f"{after} = rescale({e}, {t})",
+        f"{old} = {t}",
+    ]
+
+
+def merged(cell: str, before: str, x: str, after: str) -> str:
+    """A weight or value of a state, with that of another added."""
+    return f"{cell} = {cell} * {before} + {x} * {after}"
 
 
 @dataclass(slots=True)
@@ -42,7 +67,6 @@ class Name:
     """What a bound variable is in the text: an index, a value (scalar or cells), or a state with its o and l."""
 
     text: str
-    rank: int = 0
     weights: str = ""
 
 
@@ -70,6 +94,14 @@ class Printer(ABC):
             name = f"{letter}{self.count}"
             if name not in self.parameters:
                 return name
+
+    def decoded(self, w: str, extents: Sequence[Term]) -> Iterator[tuple[str, str]]:
+        """New names and values of the indices that ``w`` is gamma of, by // and % from the right."""
+        for k, extent in enumerate(extents):
+            later = extents[k + 1 :]
+            div = f" // {self.index(product(later), (), PRODUCT + 1)}" if later else ""
+            mod = f" % {self.index(extent, (), PRODUCT + 1)}" if k else ""
+            yield self.fresh("i"), f"{w}{div}{mod}"
 
     def index(self, t: Term, env: Env, tight: int = 0) -> str:
         a = t.args

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,10 @@ class Tiling:
     def factors(self) -> tuple[str, ...]:
         """The names in ``tile``."""
         return tuple(self.tile.split("*"))
+
+    def length(self, sizes: Mapping[str, int]) -> int:
+        """The rows of a whole tile at these sizes."""
+        return math.prod(sizes[f] for f in self.factors)
 
 
 @dataclass(frozen=True, slots=True)

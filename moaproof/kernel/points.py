@@ -5,7 +5,6 @@ It shares no normal form with the judgement, and can only refuse: nothing rests 
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -59,7 +58,7 @@ def draw_sizes(c: Certificate, rng: random.Random, values: Sequence[int]) -> dic
         longest = sizes[t.extent] + 2 if len(t.factors) == 1 else 2
         for f in t.factors:
             sizes.setdefault(f, rng.randint(1, longest))
-        sizes[t.count] = -(-sizes[t.extent] // math.prod(sizes[f] for f in t.factors))
+        sizes[t.count] = -(-sizes[t.extent] // t.length(sizes))
     return sizes
 
 

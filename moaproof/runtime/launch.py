@@ -160,9 +160,8 @@ def _check_sizes(frame: Frame, sizes: Mapping[str, int], algebra: Numbers) -> No
                 f"{frame.name}: hypothesis {number} of the certificate does not hold for these sizes: {dict(sizes)}"
             )
     for t in frame.tilings:
-        extent, count, factors = sizes[t.extent], sizes[t.count], [sizes[f] for f in t.factors]
-        tile = math.prod(factors)
-        if min(factors) < 1 or count * tile < extent or count * tile >= extent + tile:
+        extent, count, tile = sizes[t.extent], sizes[t.count], t.length(sizes)
+        if min(sizes[f] for f in t.factors) < 1 or count * tile < extent or count * tile >= extent + tile:
             raise NotCovered(f"{frame.name}: {count} tiles of {tile} do not cover {t.extent} = {extent} and no more")
 
 

@@ -10,17 +10,18 @@ from ..chain import Chain, Path
 
 def to_states(chain: Chain, element: Path) -> None:
     """The weighted sum over the keys as a fold of states; an unshifted softmax is shifted by its maximum first."""
-    fold = chain.at(element)
-    for params in ((), None):
-        try:
-            if params is None:
-                exponent = _exponent(fold)
-                chain.do("softmax-shift", element, T=(0, Fold("max", fold.args[0], exponent, fold.args[1])))
-            chain.do("softmax-online", element)
-            return
-        except RuleDoesNotApply:
-            continue
-    raise NotCovered("the DNF's element is not a softmax-weighted sum over keys; use --schedule rows")
+    try:
+        chain.do("softmax-online", element)
+        return
+    except RuleDoesNotApply:
+        pass  # it may be unshifted
+    try:
+        fold = chain.at(element)
+        maximum = Fold("max", fold.args[0], _exponent(fold), fold.args[1])
+        chain.do("softmax-shift", element, T=(0, maximum))
+        chain.do("softmax-online", element)
+    except RuleDoesNotApply:
+        raise NotCovered("the DNF's element is not a softmax-weighted sum over keys; use --schedule rows") from None
 
 
 def _exponent(fold: Term) -> Term:
