@@ -18,9 +18,9 @@ from .. import instructions
 from ..runtime.attention import Call
 from ..runtime.launch import launch
 from ..runtime.loader import load
-from ..testing.campaign import attempt
 from ..testing.oracles import plain
 from ..testing.strategies import Case, Inputs, expand
+from ..testing.trial import attempt
 from .mutants import Kill, Mutant, edited, kills
 
 Array = np.ndarray[Any, Any]

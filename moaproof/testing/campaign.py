@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,14 +24,13 @@ import torch
 from hypothesis import assume, given, settings, target
 
 from ..errors import CertificateInvalid, NotCovered
-from ..runtime.attention import KEYS, Call, prepare, tiles
+from ..runtime.attention import Call
 from ..runtime.attention import run as run_kernel
 from ..runtime.loader import load
 from ..term import canonical
 from . import profiles
-from .errors import Verdict, bound, judge, of_online, of_torch
-from .oracles import sdpa, visible
 from .strategies import Case, Inputs, cases, expand
+from .trial import Result, attempt
 
 SCHEMA: Final = "moaproof/failure/1"
 Array = np.ndarray[Any, Any]
@@ -45,32 +43,6 @@ class Failed(AssertionError):
     def __init__(self, case: Case, result: Result):
         super().__init__(f"{family(result.call)}: {result.reason()}\n{case}")
         self.case, self.result = case, result
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one case gave, as float64 arrays of shape (b, h, n, dv)."""
-
-    call: Call
-    sizes: dict[str, int]
-    found: Array
-    due: Array
-    tolerance: Array
-    verdict: Verdict
-    repeatable: bool
-    untouched: bool
-
-    @property
-    def accepted(self) -> bool:
-        return self.verdict.accepted and self.repeatable and self.untouched
-
-    def reason(self) -> str:
-        v = self.verdict
-        if not self.repeatable:
-            return "two runs gave different bits"
-        if not self.untouched:
-            return "an input was changed"
-        return f"element {v.index}: {v.found!r} for {v.due!r}, {v.ratio:.3g} times the tolerance {v.tolerance:.3g}"
 
 
 @dataclass(slots=True)
@@ -86,7 +58,7 @@ class Report:
     def add(self, case: Case, result: Result) -> None:
         self.cases += 1
         self.elements += result.found.size
-        ratio = result.verdict.ratio
+        ratio = result.worst.verdict.ratio
         for table, key in ((self.families, family(result.call)), (self.regimes, case.regime)):
             count, worst = table.get(key, (0, 0.0))
             table[key] = count + 1, max(worst, ratio)
@@ -114,57 +86,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-# --- one case --------------------------------------------------------------------------------------
-
-
-def attempt(
-    inputs: Inputs, tq: int | None = None, tk: int | None = None, runner: Callable[..., Any] = run_kernel
-) -> Result:
-    """Run and judge one case; ``runner`` (for tests of the harness) replaces the kernel.
-
-    Raises ``NotCovered`` where the error model says nothing.
-    """
-    x = inputs
-    call = prepare(
-        x.q, x.k, x.v, attn_mask=x.mask, is_causal=x.causal, scale=x.scale,
-        enable_gqa=x.q.shape[-3] != x.k.shape[-3],
-    )  # fmt: skip
-    sizes = call.sizes | tiles(call.sizes, call.dtype)
-    for tile, count, extent, wanted in (("tq", "bq", "n", tq), ("tk", "bk", "m", tk)):
-        if wanted is not None:
-            sizes |= {tile: wanted, count: -(-sizes[extent] // wanted)}
-    tolerance = tolerance_of(x, call, sizes)
-    due = sdpa(x.q, x.k, x.v, x.mask, x.causal, x.scale)
-    before = [t.numpy().tobytes() for t in tensors_of(x)]
-    found, again = (runner(call, sizes).numpy() for _ in range(2))
-    untouched = before == [t.numpy().tobytes() for t in tensors_of(x)]
-    repeatable = found.tobytes() == again.tobytes()
-    return Result(call, sizes, found, due, tolerance, judge(found, due, tolerance), repeatable, untouched)
-
-
-def tensors_of(x: Inputs) -> list[torch.Tensor]:
-    return [t for t in (x.q, x.k, x.v, x.mask) if t is not None]
-
-
-def tolerance_of(x: Inputs, call: Call, sizes: dict[str, int]) -> Array:
-    """The kernel's own bound and PyTorch's, added: (b, h, n, dv)."""
-    n, m, dk = (sizes[s] for s in ("n", "m", "dk"))
-    exact = 1 / math.sqrt(dk) if x.scale is None else float(x.scale)
-    half = 2.0**-52 if x.scale is None else 0.0  # 1/sqrt(dk) is itself rounded, twice
-    sigma = half + (2.0**-24 if call.dtype == "float32" else 0.0)
-    ours, theirs = of_online(m, dk, sizes.get("tk", KEYS), sigma), of_torch(m, dk, half)
-    q, k, v = (t.detach().to(torch.float64).numpy() for t in (x.q, x.k, x.v))
-    group = sizes["r"] if sizes["h"] != sizes["g"] else 1
-    seen = visible(n, m, None if x.mask is None else x.mask.numpy(), x.causal)
-    seen = np.broadcast_to(seen, (*q.shape[:2], n, m))
-    total = np.zeros((*q.shape[:3], v.shape[-1]))
-    for batch in range(len(q)):
-        kk, vv = (np.repeat(t[batch], group, axis=0) for t in (k, v))
-        total[batch] = bound(q[batch], kk, vv, seen[batch], exact, ours, call.dtype)
-        total[batch] += bound(q[batch], kk, vv, seen[batch], exact, theirs, "float64")
-    return total
-
-
 # --- a campaign ------------------------------------------------------------------------------------
 
 
@@ -189,7 +110,7 @@ def explore(
             assume(False)
         else:
             report.add(case, result)
-            target(min(result.verdict.ratio, 1e6), label="observed/bound")
+            target(min(result.worst.verdict.ratio, 1e6), label="observed/bound")
             if not result.accepted:
                 raise Failed(case, result)
 
@@ -248,7 +169,8 @@ def store(case: Case, result: Result, folder: Path) -> Path:
     """Write a failure; the path of its JSON file."""
     x = expand(case)
     arrays = {"q": x.q, "k": x.k, "v": x.v} | ({} if x.mask is None else {"mask": x.mask})
-    due = {"due": result.due, "tolerance": result.tolerance, "found": result.found}
+    worst = result.worst
+    due = {"due": worst.due, "tolerance": worst.tolerance, "found": result.found}
     document = {
         "schema": SCHEMA,
         "case": case.to_json(),
@@ -260,9 +182,10 @@ def store(case: Case, result: Result, folder: Path) -> Path:
         "tq": result.sizes["tq"],
         "tk": result.sizes["tk"],
         "reason": result.reason(),
-        "ratio": result.verdict.ratio.hex(),
-        "observed": abs(result.verdict.found - result.verdict.due).hex(),
-        "bound": result.verdict.tolerance.hex(),
+        "oracle": worst.oracle,
+        "ratio": worst.verdict.ratio.hex(),
+        "observed": abs(worst.verdict.found - worst.verdict.due).hex(),
+        "bound": worst.verdict.tolerance.hex(),
         "versions": versions(),
     }
     text = canonical(document) + b"\n"

@@ -146,9 +146,14 @@ def judge(found: Array, due: Array, tolerance: Array) -> Verdict:
         raise NotCovered("judge: the reference or the tolerance is not finite; nothing can be compared with it")
     if found.size == 0:
         return Verdict(0.0, (), 0.0, 0.0, 0.0)
+    ratio = ratios(found, due, tolerance)
+    at = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
+    return Verdict(float(ratio[at]), at, float(found[at]), float(due[at]), float(tolerance[at]))
+
+
+def ratios(found: Array, due: Array, tolerance: Array) -> Array:
+    """Observed/bound of every element; infinite where ``found`` is not finite."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         difference = np.abs(found.astype(np.float64) - due) / OUTWARD
         ratio = np.where(difference == 0, 0.0, difference / tolerance)
-    ratio = np.where(np.isfinite(found), ratio, np.inf)
-    at = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
-    return Verdict(float(ratio[at]), at, float(found[at]), float(due[at]), float(tolerance[at]))
+    return np.where(np.isfinite(found), ratio, np.inf)

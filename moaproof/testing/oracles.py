@@ -20,6 +20,7 @@ from ..instructions import cpu_float32, cpu_float64
 from ..kernel.certificate import Certificate
 from ..runtime.loader import Loaded
 from ..semantics import Numbers, evaluate
+from .strategies import Inputs
 
 Array = np.ndarray[Any, Any]
 INSTRUCTIONS = {"float64": cpu_float64, "float32": cpu_float32}
@@ -79,6 +80,22 @@ def enclosure(q: Array, k: Array, v: Array, seen: Array, scale: float, bits: int
                 radius[i, c] = float(abs(exact - arb(mid[i, c])).upper())
     finally:
         ctx.prec = previous
+    return mid, radius
+
+
+def enclosures(x: Inputs, bits: int = 128) -> tuple[Array, Array]:
+    """The exact attention of a case: midpoints and radii, both (b, h, n, dv)."""
+    q, k, v = (t.detach().to(torch.float64).numpy() for t in (x.q, x.k, x.v))
+    b, h, n, dk = q.shape
+    group = h // k.shape[1] if k.shape[1] else 1
+    scale = 1 / math.sqrt(dk) if x.scale is None else float(x.scale)
+    seen = np.broadcast_to(
+        visible(n, k.shape[2], None if x.mask is None else x.mask.numpy(), x.causal), (b, h, n, k.shape[2])
+    )
+    mid, radius = (np.zeros((b, h, n, v.shape[-1])) for _ in range(2))
+    for i in range(b):
+        for j in range(h):
+            mid[i, j], radius[i, j] = enclosure(q[i, j], k[i, j // group], v[i, j // group], seen[i, j], scale, bits)
     return mid, radius
 
 

@@ -17,9 +17,9 @@ import torch
 from moaproof.instructions import cpu_float64
 from moaproof.runtime.attention import Call
 from moaproof.runtime.loader import load
-from moaproof.testing.campaign import attempt
 from moaproof.testing.oracles import plain
 from moaproof.testing.strategies import Case, expand
+from moaproof.testing.trial import attempt
 
 CASES = [
     Case(n=4, m=9, dk=3, dv=3, tq=3, tk=4, regime=regime, kind=kind, seed=seed)
@@ -75,7 +75,7 @@ def test_usual_tolerances_accept_what_the_model_rejects() -> None:
     """Why no tolerance here is a bare constant: allclose's defaults pass a float32 exp and a changed denominator."""
     for mutant in ("exp of a block in float32", "denominator + 1e-8"):
         result = attempt(expand(CASES[0]), 3, 4, partial(run_text, **SUBTLE[mutant]))
-        assert np.allclose(result.found, result.due)
+        assert np.allclose(result.found, result.worst.due)
         assert not result.accepted
 
 
@@ -132,7 +132,7 @@ def test_a_kernel_that_does_not_repeat_itself_is_rejected() -> None:
         return torch.nextafter(out, out + 1) if len(calls) % 2 == 0 else out
 
     result = attempt(expand(CASES[0]), 3, 4, runner)
-    assert result.verdict.accepted
+    assert result.worst.verdict.accepted
     assert not result.accepted
     assert "different bits" in result.reason()
 
