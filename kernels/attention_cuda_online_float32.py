@@ -2,7 +2,7 @@
 writes out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32,
 v: (b, h, m, dv) float32, scale: scalar float32.
 
-core: f2b19761d286a183637be12efad1a754d4a93bf60f371670f3246a928a08f5ca
+core: b9a1250a420542ffc9b9f27135adc1346425836e8122d2e65954b02ad3b41c1e
 """
 
 from moaproof.instructions.cuda_float32 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b,
 h, m, dv) float32, scale: scalar float32.
 
-core: 296a191061f2e8c95d47bce80fcf66ef072d539ce2bfdad3e2ac1be5e41f2857
+core: a6f60f88592addd37f22cc1d8a44ae45888c4dc147c5c9ef30dff2c99d937715
 """
 
 from moaproof.instructions.cuda_float32 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b,
 h, m, dv) float32, scale: scalar float32.
 
-core: 8fbae676e2116dc280d05502a0b0976c3f88312171280845f1fd1705990fd9c9
+core: b3e5e4b5b1569479b27b0c486fdc1dd87ce91d8864bc28b94e22d45153887980
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

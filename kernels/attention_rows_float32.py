@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b, h, m,
 dv) float32, scale: scalar float32.
 
-core: 706f6763b7c85aaa9be084b5629a0e9a7ac015624cafc82bc92a7838ed5561d9
+core: 95aab4f44aafdd91bbf79af8eaa2b3638515065659fa64e18f6d67424724f56c
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

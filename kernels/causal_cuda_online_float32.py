@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b,
 h, m, dv) float32, scale: scalar float32.
 
-core: 7bb3e23640aad9ed2956759b82733701ec3c356599876ce1b3c77a90572f01c2
+core: 3259853e341457fde8ae6cdfc308a5010cd1f1243bede32cf793b70711412970
 """
 
 from moaproof.instructions.cuda_float32 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64, scale: scalar float64.
 
-core: 7168696bb36f0bf7eb6415cc28546cb0e358e24158c1feff1901ab06c8a3b9a4
+core: 448dbc4525012eb7d74cf4de8a616bf2e906177415053bbc3243ccf7c9a243db
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

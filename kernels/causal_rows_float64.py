@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64, scale: scalar float64.
 
-core: 17e98e39f6f1ce06508ab59f77aca06d2f0e87bdff537ceff6fc351756ef1266
+core: 1600e266bae002c9d2f48aa09d97cefd4e28d9f00dcf86177b2b48349267fb16
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

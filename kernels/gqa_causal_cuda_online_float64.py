@@ -2,7 +2,7 @@
 writes out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64,
 v: (b, g, m, dv) float64, scale: scalar float64.
 
-core: b0263f10363669242dbc960645b4663a8d17351bab3cde0404cf495b6de6c90c
+core: e177fe56bcc2d389d0c9825145a1bfa76e69c6ba5f5f0c4d05c3c7a42c686d8b
 """
 
 from moaproof.instructions.cuda_float64 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

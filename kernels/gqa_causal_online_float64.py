@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64, v: (b,
 g, m, dv) float64, scale: scalar float64.
 
-core: c43641fa507aa6a6ce1c1bf9540a613edaf5085f00197d2d990d4c1e674e3165
+core: 22d04ccdaa0822e721cbefe15139f71c050d12798a686b85fcce351f1dca71f9
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

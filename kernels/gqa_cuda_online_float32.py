@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, g, m, dk) float32, v: (b, g, m,
 dv) float32, scale: scalar float32.
 
-core: b3db305a9345bd62292637ee60ab1b3797aec9ad73387a9d1a1b9ef877aa1ca2
+core: 9af5709b0d1648f5c7b5a334520af2ca58b3fc914b2c1fbe916a4a79e86cc5ff
 """
 
 from moaproof.instructions.cuda_float32 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

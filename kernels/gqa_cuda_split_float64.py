@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64, v: (b, g, m,
 dv) float64, scale: scalar float64.
 
-core: c38348fdcd8ecf9d9f2f17c4405031183919ef5a888fc8507656ceff8f532740
+core: c0786befab0c8968450cba9d41f106f4825b2a47e1fd3d4e9e92f34453db5e89
 """
 
 from moaproof.instructions.cuda_float64 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

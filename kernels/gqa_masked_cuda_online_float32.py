@@ -2,7 +2,7 @@
 writes out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, g, m, dk) float32,
 v: (b, g, m, dv) float32, mask: (mb, mh, mn, mm) bool, scale: scalar float32.
 
-core: 0543eaa0e2f1876d4bc6cd8525a4ed51ff07aa6bb934f3d99e25593ace795487
+core: 9640d4da93f940fdf3b0cd4239f059f83fd18832dcde842d1dfc519bd91977e3
 """
 
 from moaproof.instructions.cuda_float32 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

@@ -2,7 +2,7 @@
 writes out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, g, m, dk) float32,
 v: (b, g, m, dv) float32, mask: (mb, mh, mn, mm) bool, scale: scalar float32.
 
-core: 0226b7a00bf8a5d7e96450f6aa7d9119d14cd0356e4b8426a08e4217fe21abfe
+core: be035f6fc8ee4c24ecb46bfeabafef212aabe21fc46ee85e53dc4c500198fbbe
 """
 
 from moaproof.instructions.cuda_float32 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, g, m, dk) float64, v: (b,
 g, m, dv) float64, mask: (mb, mh, mn, mm) bool, scale: scalar float64.
 
-core: fd9b4b20117c9387de4889eff460898d04cf39e06baf5b5daeea8b4633850483
+core: 4a86d6b3021f97b113c28259b49de747ee48ca4b3b2c37ebd9310b052f79372e
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, g, m, dk) float32, v: (b, g, m, dv)
 float32, scale: scalar float32.
 
-core: 421605b4c65228e2489fdeb029bbda7bb9d93a229b88a3e23a5263db8d4dfcd8
+core: 34ddad5f5e56fb0059d5a1ba7ccdc7d92d19ef08871c7e7b1ad112c27af77288
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b,
 h, m, dv) float32, mask: (mb, mh, mn, mm) bool, scale: scalar float32.
 
-core: b5d7357bc726a662c66d606913e985eea31204557e9d543521a0170c753de192
+core: 3872e2d7283cbb3a5e22c416e0d0a07ed2dd7cce56f9db8e6ab9a11a970b7dc0
 """
 
 from moaproof.instructions.cuda_float32 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b,
 h, m, dv) float64, mask: (mb, mh, mn, mm) bool, scale: scalar float64.
 
-core: 5b50b3d8b9c3956edff704f3508ded2b1a219e24c9a548b209129610b045dfbb
+core: ec91eb4d8c8aa9aadcf8cc216df4bcb9a24dbfd9c2af3e7c03d0dcba7b8280a4
 """
 
 from moaproof.instructions.cuda_float64 import LOWEST, ONE, ZERO, cuda, exp, fmax, launch, quotient, real, rescale, span, sqrt, view

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float32, k: (b, h, m, dk) float32, v: (b, h, m,
 dv) float32, mask: (mb, mh, mn, mm) bool, scale: scalar float32.
 
-core: 257addc06e9a7aee7d3e898e6423a7fe6d8215b728a70bf5d2461cba416bf801
+core: c545fcbca2f5fff2e1f57296a3ee61edfaf37b15c3d6842ed25b99cfea455505
 """
 
 from moaproof.instructions.cpu_float32 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64, mask: (mb, mh, mn, mm) bool, scale: scalar float64.
 
-core: 53fa7faacccb13edcd13dd02e4726f84be2603748e0a2bc81a5df638a8663b68
+core: 4965fa9a9d490911e1745afa0ffb2ff95d43ce9ffdf49a82ad888ecbfe8fba45
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (n, dk) float64, k: (m, dk) float64, v: (m, dv) float64,
 mask: (n, m) bool, scale: scalar float64.
 
-core: 999c754d2a92591456b12e70f16725d43cdb0e5e625e4c07416719bc92d40ea0
+core: 6675dbc2fb7166964b750c55e37af9b071f560f8aabbf8cd7c1655b7d5a78e05
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b, h, m,
 dv) float64.
 
-core: 2b7a777078656ad4cd72d5f2ec71f8e62a9f50b1c435321fc8443a25b8caa7cc
+core: 906cf0f9aa52c31fda0af6b262c1b3948d2e6a5fff3b78699d8a068fdea75d1b
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

@@ -2,7 +2,7 @@
 out, row-major and flat like its inputs: q: (b, h, n, dk) float64, k: (b, h, m, dk) float64, v: (b,
 h, m, dv) float64, scale: scalar float64.
 
-core: bcdb3d9599b956c37921c079a7c8d6d27b0a73e34eca3d86b5697e476a84ee61
+core: 298bff047a4d3f8b728279a6d9b37584ef556c876661f5208c575fc1bcb532ee
 """
 
 from moaproof.instructions.cpu_float64 import LOWEST, ONE, ZERO, empty, exp, fmax, njit, prange, quotient, real, rescale, sqrt

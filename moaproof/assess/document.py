@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..instructions.accuracy import EXPS, Exp
 from ..kernel.claims import CLAIMS
 from .judges import ASSUMPTIONS, Verdict
 from .trusted import LIMIT_B, LIMIT_STANDALONE, ROLES, count
@@ -23,7 +24,8 @@ assumed, unknown, refuted*.  A conclusion is as strong as the weakest thing it r
 | (a) | the Spec is the traced function | tested | operator table; Spec and function compared in float64 on random ragged shapes at every derivation |
 | (b) | the ONF equals the Spec over the reals, in every bit where all steps are I or S, and no exponent, divisor or difference of its own leaves its range, for all sizes | proved | replay and standalone: two checkers that share no code, each in a fresh process; the ranges by replay alone |
 | (c) | the shipped text is the ONF: in bounds, scratch read after it was filled, each cell written once, iterations of `prange` and blocks disjoint, threads of a block without a race | proved | source: the text is read back and its accesses are audited; and tested by an exact and an ordered replay |
-| (d) | the compiled code does what the text says, and rounds as IEEE 754 | assumed | fuzzed against PyTorch float64 within a stated error model |
+| (b) | in floating point a kernel is within the stated error bound of the Spec's exact value | proved, of the arithmetic that the bound names | replay: a lemma for each node of the ONF; Z3 proves the facts under the lemmas ([docs/rounding.md](docs/rounding.md)) |
+| (d) | the compiled code does what the text says, and rounds as IEEE 754 | assumed | fuzzed: each element within the bound of PyTorch float64 and of an enclosure of the exact value |
 
 Certificates are untrusted input; so are rules, schedules, the printer and the searches that found a derivation and its
 witnesses.
@@ -38,6 +40,7 @@ COVERS: tuple[tuple[str, str, str, str, str], ...] = (
     ("(b) both terms of each step mean the same; its class", "yes, and SymPy", "-", "yes", "-"),
     ("(b) every term is defined where it stands", "yes", "-", "yes", "-"),
     ("(b) exponents, divisors, differences of the ONF in range", "yes", "-", "no", "-"),
+    ("(b) the error bound that the certificate states is the one that the ONF has", "yes, facts by Z3", "-", "no", "-"),
     ("the chain leads from Spec through DNF to ONF", "yes", "-", "yes", "-"),
     ("Spec and hypotheses are those of a named claim", "yes", "-", "yes, its own list", "-"),
     ("integer questions: asked anew, and their witnesses checked", "yes", "yes, of the text", "yes", "-"),
@@ -50,7 +53,7 @@ COVERS: tuple[tuple[str, str, str, str, str], ...] = (
 
 ASSUMED = {
     "compiler": "Numba, LLVM and the linker (for CUDA numba-cuda, libNVVM, ptxas and the driver) translate the text as Python and IEEE 754 have it: on the CPU without contraction, with reads that Numba could hoist refused by the reader; on CUDA a product and a sum may become one fused multiply-add, and `span` and `view` are the loop and the array of two axes that their docstrings state",
-    "exp": "`moaproof.instructions` computes exp within the error that its docstring states (measured, not proved; on CUDA it is libdevice's)",
+    "exp": "`moaproof.instructions` computes exp within the error that `accuracy.py` there declares, with its evidence; the laws of the real e^x, sums and folds, by which the lemmas of the error bound are joined, are elementary",
     "table": "the operator table of `moaproof/trace` says what PyTorch's operators mean (tested at every derivation)",
     "python": "CPython runs the checker as its reference says; no proof object protects against a forged process",
     "solvers": "Z3's `unsat` is right for the integer questions that have no witness",
@@ -107,17 +110,19 @@ every fact is at least 0 and every c positive; `["or", k, ..]` gives a tree for 
 
 ## What is not covered
 
-- Rounding errors: no bound is part of a certificate yet.  The fuzzing tolerance is an error model, not a theorem.
+- The error bound supposes finite inputs, no overflow, and operations that round to nearest; it says where it ends.  The
+  counting that joins its facts is by replay alone and not yet in Coq.  PyTorch's own bound, used where a kernel is
+  compared with PyTorch float64, is that of the Spec with some slack, supposed from PyTorch's source.
 - Real inequalities keep exponents at most 0 and divisors at least 1 over the reals, or within a constant that the
   obligation states (`moaproof explain`); they are judged by replay alone.  How large scores may be before a
-  product overflows belongs to the error bound, and rounding of a shifted score to the error model.
+  product overflows belongs to the domain of the error bound.
 - Index arithmetic is proved over the integers.  The launcher runs each kernel's index terms in exact interval arithmetic
   at the sizes of a call and refuses what could leave 64 bits.  No text uses 32-bit offsets.
 - The launchers and the loader are tested.  Gradients, dropout, float masks and other dtypes are not covered.
 - CUDA texts have claims (a), (b) and (c) as CPU texts have them, races and barriers included.  Claim (d) was tested on the
   device that `evidence/` names, and by CI in Numba's simulator and ours: CI has no GPU.  Bits are claimed for one build on
   one device alone.  Warps, atomics, asynchronous copies and tensor cores are outside the grammar of the texts.
-- The stand-alone checker reads no text and no trace, and does not repeat the real inequalities: it says so at the end.
+- The stand-alone checker reads no text and no trace, and does not repeat the real inequalities or the error bound.
 - A program that takes the exponential of what has no upper bound (a softmax without a shift in the ONF, e^x of an input)
   is *unknown*: its kernel could overflow where the function does not.
 - Windowed or biased scores derive (`moaproof derive`), but no kernel of theirs is committed; capped scores (tanh, clamp)
@@ -131,9 +136,11 @@ def certificates_md(package: Path, verdicts: Sequence[Verdict]) -> str:
         HEAD,
         _judges(package),
         _table(verdicts),
+        _bounds(verdicts),
         _trusted(package),
         _assumptions(),
         _evidence(package.parent),
+        _bits(package.parent),
         TAIL,
     ]
     return "\n".join(parts)
@@ -143,7 +150,7 @@ def _judges(package: Path) -> str:
     """Which judge covers what, and how many trusted lines it rests on."""
     sizes = count(package)
     own = {
-        "replay": f"{sizes['language'] + sizes['kernel']} lines, Z3, CPython",
+        "replay": f"{sizes['language'] + sizes['kernel']} lines ({sizes['rounding']} more for the bound), Z3, CPython",
         "source": f"{sizes['language'] + sizes['kernel'] + sizes['reader']} lines, Z3, CPython",
         "standalone": f"{sizes['standalone']} lines, CPython",
         "cvc5": f"as replay, and {sizes['solvers']} lines, cvc5",
@@ -208,6 +215,39 @@ def _table(verdicts: Sequence[Verdict]) -> str:
     return "\n".join([*lines, ""])
 
 
+def _bounds(verdicts: Sequence[Verdict]) -> str:
+    """What the error bounds count; certificates with the same counts in one row."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for v in verdicts:
+        rows.setdefault(v.bound, []).append(v.name)
+    lines = [
+        "## Error bounds",
+        "",
+        "|computed - exact| <= V (P - 1) + P t (..), P = (1-u)^-roundings (1 + 2(r-1)/(r+1)), r = (1-eps)^-exps",
+        "e^(((1-u)^-score - 1) S + ..), with V the greatest |v| that a row sees and S the greatest |scale| sum |q||k|:",
+        "to first order V (roundings u + exps eps + score u S).  `moaproof explain NAME --bound` has all of it.",
+        "",
+        "| certificates | roundings | exps | score |",
+        "|---|---|---|---|",
+    ]
+    for counts, names in rows.items():
+        shown = " | ".join(f"`{c}`" for c in counts) or "none: no lemma covers a node | - | -"
+        lines.append(f"| {', '.join(names)} | {shown} |")
+    lines += ["", "| exp of | dtype | eps, in u | worst seen, in u | evidence |", "|---|---|---|---|---|", *_exps()]
+    return "\n".join([*lines, ""])
+
+
+def _exps() -> list[str]:
+    def row(e: Exp) -> str:
+        seen = f"{float.fromhex(e.worst) / float(e.u):.4f}" if e.worst else "-"
+        file = f"`{e.evidence}`, " if e.evidence else ""
+        return (
+            f"| {e.backend} | {e.dtype} | {float(e.in_u):g} | {seen} | {e.kind}; {file}[{e.argument}]({e.argument}) |"
+        )
+
+    return [row(e) for e in EXPS]
+
+
 def _without_witness(verdicts: Sequence[Verdict]) -> str:
     """The integer questions that rest on Z3's word, each named."""
     left = [f"`{key[:12]}` ({v.name})" for v in verdicts for key in v.on_word]
@@ -234,21 +274,44 @@ def _trusted(package: Path) -> str:
     return "\n".join([*lines, ""])
 
 
+def _committed(root: Path) -> dict[str, str]:
+    """The digests of the kernels that are committed now."""
+    return {f"{row['certificate']}/{row['dtype']}": row["sha256"] for row in _manifest(root).values()}
+
+
+def _manifest(root: Path) -> dict[str, dict[str, str]]:
+    rows: dict[str, dict[str, str]] = json.loads((root / "kernels" / "MANIFEST.json").read_bytes())["kernels"]
+    return rows
+
+
+def _bits(root: Path) -> str:
+    """What ``moaproof fuzz --bits`` found, and what becomes of the claim that results are bit-exact."""
+    from ..testing import bits  # it loads PyTorch
+
+    return bits.markdown(json.loads((root / "evidence" / "bits.json").read_bytes()), _committed(root))
+
+
 def _evidence(root: Path) -> str:
     """What runs on a GPU left in ``evidence``, and whether they are about the kernels that are committed now."""
-    manifest = json.loads((root / "kernels" / "MANIFEST.json").read_bytes())["kernels"]
-    now = {f"{row['certificate']}/{row['dtype']}": row["sha256"] for row in manifest.values()}
+    from ..testing.gpu import program  # it loads PyTorch
+
+    now = {}
+    for file, row in _manifest(root).items():
+        now[f"{row['certificate']}/{row['dtype']}"] = program((root / "kernels" / file).read_bytes())
     lines = [
         "## Evidence from a GPU",
         "",
         "For claim (d) of CUDA kernels, tested; `evidence/README.md` says what each file shows.",
         "",
-        "| file | device | PyTorch | numba-cuda | kernels | of these, with the committed bytes |",
+        "| file | device | PyTorch | numba-cuda | kernels | of these, with the committed program, docstring apart |",
         "|---|---|---|---|---|---|",
     ]
     for file in sorted((root / "evidence").glob("*.json")):
-        e = json.loads(file.read_bytes())["environment"]
-        same = sum(now.get(label) == digest for label, digest in e["kernels"].items())
+        document = json.loads(file.read_bytes())
+        if not document["schema"].startswith("moaproof/gpu-"):
+            continue
+        e = document["environment"]
+        same = sum(now.get(label) == digest for label, digest in e["programs"].items())
         lines.append(
             f"| `{file.name}` | {e['device']} | {e['torch']} | {e['numba-cuda']} | {len(e['kernels'])} | {same} |"
         )

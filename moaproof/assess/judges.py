@@ -32,6 +32,7 @@ from ..kernel.certificate import Certificate, parse
 from ..kernel.checker import Report, facts_of, replay
 from ..kernel.claims import claim_of
 from ..kernel.integers import Integers, Tally
+from ..kernel.rounding import Bound, words
 from ..operators import typeof
 from ..reader.reader import read_kernel
 from ..reader.safety import SafetyReport, check_text
@@ -70,6 +71,7 @@ class Verdict:
     memory: int = 0  # obligations of memory that their accesses owed
     deviations: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ASSUMPTIONS
+    bound: tuple[str, ...] = ()  # of the error bound: roundings in all, exps on a weight, roundings of a score
 
     def sentence(self) -> str:
         """The verdict in words, written here and never read from a certificate."""
@@ -79,6 +81,7 @@ class Verdict:
             bits = "the value over the reals" if self.classes["R"] else "every bit"
             by = " and standalone" if "standalone" in self.judges else ""
             said.append(f"(b) proved by replay{by}: {what}: the ONF keeps {bits} of the Spec, for all sizes")
+            said.append("rounding: an error bound, by replay" if self.bound else "rounding: no bound is stated")
         elif "standalone" in self.judges:
             said.append("(b) proved by standalone: the ONF is equal to the Spec over the reals, for all sizes")
         if "cvc5" in self.judges:
@@ -109,6 +112,7 @@ class Verdict:
             "cells": self.points,
             "ordered": self.ordered,
             "memory": self.memory,
+            "bound": list(self.bound),
             "deviations": list(self.deviations),
             "assumptions": list(self.assumptions),
         }
@@ -154,8 +158,17 @@ class Findings:
             c.name, claim, found.core, found.spec, judges, found.classes(), found.z3, found.sympy, found.normaliser,
             steps, len(integers.proved), tuple(sorted(integers.on_word)), [k.file for k in c.kernels],
             self.sources.cells, self.sources.ordered, self.sources.owed(), self.deviations,
-            assumptions_of(c, judges, bool(integers.on_word)),
+            assumptions_of(c, judges, bool(integers.on_word)), _counts(found.rounding),
         )  # fmt: skip
+
+
+def _counts(bound: Bound | None) -> tuple[str, ...]:
+    """Roundings of the result, and of a mean: exps on each weight, roundings of a score."""
+    if bound is None:
+        return ()
+    growth = bound.near.growth
+    shared = [(words(m.exps), words(s.growth.rounds)) for m in growth.means for s in m.shifts]
+    return (words(growth.rounds), *(x for pair in shared for x in pair))
 
 
 def judge_certificate(

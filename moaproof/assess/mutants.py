@@ -85,8 +85,8 @@ from .solvers import ask_all, demand_unsat
 from .verify import Known, folder
 
 STAGES: Final = (
-    "parse", "digest", "trace", "hypotheses", "rule", "definedness", "equality", "points", "inequalities", "claim",
-    "witness", "standalone", "cvc5", "reader", "safety", "exact replay", "ordered replay", "fuzz", "harness",
+    "parse", "digest", "trace", "hypotheses", "rule", "definedness", "equality", "points", "inequalities", "rounding",
+    "claim", "witness", "standalone", "cvc5", "reader", "safety", "exact replay", "ordered replay", "fuzz", "harness",
     "launcher", "checker tests", "crash",
 )  # fmt: skip
 AREAS: Final = (
@@ -349,6 +349,8 @@ def stage_of(e: BaseException, default: str) -> str:
         seen = seen.__context__
     if isinstance(e, DigestMismatch) and "the witness of question" in str(e):
         return "witness"
+    if isinstance(e, DigestMismatch) and "the error bound that is stated" in str(e):
+        return "rounding"
     if isinstance(e, DigestMismatch) and default in ("parse", "rule"):
         return "rule" if "after: the law" in str(e) else "digest"
     if default != "rule":

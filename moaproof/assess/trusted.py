@@ -33,6 +33,8 @@ KERNEL = tuple(
     )
 )
 
+ROUNDING = ("rounding", "bound", "lemmas")
+
 # Of the kernel's files, rules only proposes terms, and the others can only refuse what ours accepts.
 SECOND_LOOKS = ("kernel/rules.py", "kernel/sympy_index.py", "kernel/sympy_ring.py", "kernel/points.py")
 
@@ -40,6 +42,11 @@ SECOND_LOOKS = ("kernel/rules.py", "kernel/sympy_index.py", "kernel/sympy_ring.p
 ROLES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "language": ("b", "terms, shapes, operators, meaning", ("term.py", "shapes.py", "operators.py", "semantics.py")),
     "kernel": ("b", "judging a step, certificates, named claims", ("errors.py", *KERNEL)),
+    "rounding": (
+        "b",
+        "the error bound of the ONF: lemmas, what they come to",
+        tuple(f"kernel/{f}.py" for f in ROUNDING),
+    ),
     "standalone": ("b", "claim (b) again, in the standard library alone", ("standalone",)),
     "solvers": ("-", "asking Z3 and cvc5 on exported texts", ("assess/solvers.py",)),
     "second looks": ("-", "SymPy as second decider, random points, matching of rules", SECOND_LOOKS),

@@ -121,6 +121,7 @@ class Outcome:
             "cells": v.points if v else 0,
             "ordered": v.ordered if v else 0,
             "memory": v.memory if v else 0,
+            "bound": list(v.bound) if v else [],
             "deviations": list(v.deviations) if v else [],
             "assumptions": list(v.assumptions) if v else [],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +23,13 @@ def explain(
     certificate: Annotated[str, typer.Argument(metavar="CERT", help="A path, or the name of a committed one.")],
     step: Annotated[int | None, typer.Option(min=0, help="Show this step: before, after, law, obligations.")] = None,
     latex: Annotated[bool, typer.Option("--latex", help="Terms as LaTeX for math mode.")] = False,
+    bound: Annotated[bool, typer.Option("--bound", help="Show the error bound and the lemmas that give it.")] = False,
+    at: Annotated[str, typer.Option(metavar="NAME=X..", help="The bound at these sizes, V and S.")] = "",
 ) -> None:
-    """Show a certificate in MoA notation: the claim, inputs, hypotheses, the chain, Spec, DNF and ONF; or one step."""
+    """Show a certificate in MoA notation: the claim, inputs, hypotheses, the chain, Spec, DNF and ONF; or one step.
+
+    With --bound: how far a kernel may be from the exact value; say, --at "m=4096 dk=64 tk=64 bk=64 S=8 V=1".
+    """
     from ..assess.verify import find, read
     from ..errors import CertificateInvalid, MoaproofError
     from ..kernel.certificate import parse
@@ -31,6 +37,12 @@ def explain(
     path = find(certificate)
     try:
         c = parse(read(path))
+        if bound or at:
+            from .bound import lines
+
+            for title, told in lines(c, _values(at)):
+                _say(title, *told)
+            return
         if step is None:
             _whole(c, latex)
             return
@@ -40,6 +52,22 @@ def explain(
     except MoaproofError as e:
         e.args = (f"{path}: {e.args[0]}", *e.args[1:])
         raise
+
+
+def _values(at: str) -> dict[str, Fraction]:
+    """Names with numbers: ``m=4096 S=1.5``; separated by spaces or commas."""
+    from ..errors import CertificateInvalid
+
+    found = {}
+    for part in at.replace(",", " ").split():
+        name, _, number = part.partition("=")
+        try:
+            found[name] = Fraction(number)
+        except (ValueError, ZeroDivisionError):
+            raise CertificateInvalid(f"--at: {part!r:.40}: NAME=NUMBER is due") from None
+        if found[name] < 0:
+            raise CertificateInvalid(f"--at: {part!r:.40}: it must not be negative")
+    return found
 
 
 def _say(title: str, *lines: str) -> None:

@@ -20,7 +20,7 @@ from ..codegen.printer import print_kernel
 from ..errors import NotCovered, Unknown
 from ..kernel.bits import Deciders
 from ..kernel.certificate import Certificate, Kernel, sizes_of
-from ..kernel.checker import tiling_facts
+from ..kernel.checker import facts_of, rounding_of, tiling_facts
 from ..kernel.integers import Integers, decide
 from ..kernel.question import question
 from ..term import ONE, ZERO, And, Int, Le, Lt, Not, Size, Term
@@ -89,6 +89,8 @@ def derive(
         kernels.append(Kernel(file, target, dtype, hashlib.sha256(texts[file]).hexdigest(), instructions.digest()))
     certificate = replace(certificate, kernels=tuple(kernels))
     asked = Deciders()
+    bound = rounding_of(certificate, facts_of(certificate), asked)
+    certificate = replace(certificate, rounding=bound.document() if bound else None)
     judge_certificate(certificate.to_bytes(), texts, ("replay", "source"), asked)
     found, _ = witnesses_for(asked.integers.proved.values())  # what has none is counted by the judges
     certificate = replace(certificate, witnesses=found)

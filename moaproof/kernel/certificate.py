@@ -17,9 +17,10 @@ from typing import Any
 from ..errors import CertificateInvalid, DigestMismatch, IllFormed
 from ..term import MAX_INT, Size, Term, canonical, dump, load, subterms
 
-SCHEMA = "moaproof/certificate/2"
+SCHEMA = "moaproof/certificate/3"
 MAX_BYTES = 4 * 2**20
 MAX_NESTING = 60
+MAX_ROUNDING = 2**16
 CLASSES = ("I", "S", "R")
 DTYPES = ("float64", "float32")
 CORE_FIELDS = frozenset({
@@ -98,6 +99,9 @@ class Certificate:
     rulebook: str
     kernels: tuple[Kernel, ...] = ()
     witnesses: Mapping[str, Any] = field(default_factory=dict)  # of integer questions, by their keys
+    rounding: Any = (
+        None  # the tree of lemmas of the error bound (``rounding.Bound.document``); None: no bound is stated
+    )
 
     def sizes(self) -> tuple[str, ...]:
         """The sizes that the kernels take: as in the inputs' axes, then the others of the ONF, counts before tiles."""
@@ -108,7 +112,7 @@ class Certificate:
         return tuple(s for s in (*ordered, *new) if s in used)
 
     def core(self) -> dict[str, Any]:
-        """The derivation core, whose digest the kernels' headers name: all but these kernels and the witnesses."""
+        """The derivation core, whose digest the kernels' headers name: all but kernels, witnesses and error bound."""
         roots: list[Term] = []
 
         def root(t: Term) -> int:
@@ -136,7 +140,12 @@ class Certificate:
 
     def to_bytes(self) -> bytes:
         kernels = [{field: getattr(k, field) for field in KERNEL_FIELDS} for k in self.kernels]
-        carried = {"core": self.core_digest(), "kernels": kernels, "witnesses": dict(self.witnesses)}
+        carried = {
+            "core": self.core_digest(),
+            "kernels": kernels,
+            "witnesses": dict(self.witnesses),
+            "rounding": self.rounding,
+        }
         return canonical({**self.core(), **carried}) + b"\n"
 
 
@@ -183,7 +192,7 @@ def parse(data: bytes) -> Certificate:
         _shallow(document)
     except (ValueError, RecursionError) as e:
         raise CertificateInvalid(f"not JSON of a certificate: {e}") from None
-    fields = {*CORE_FIELDS, "core", "kernels", "witnesses"}
+    fields = {*CORE_FIELDS, "core", "kernels", "witnesses", "rounding"}
     d = _object(document, fields, "certificate")
     if d["schema"] != SCHEMA:
         raise CertificateInvalid(f"schema: {d['schema']!r:.60} is not {SCHEMA}")
@@ -208,6 +217,7 @@ def parse(data: bytes) -> Certificate:
         rulebook=_digest(d["rulebook"], "rulebook"),
         kernels=tuple(_kernel(k) for k in _list(d["kernels"], "kernels", 16)),
         witnesses=_witnesses(d["witnesses"]),
+        rounding=_rounding(d["rounding"]),
     )
     if len({k.file for k in c.kernels}) != len(c.kernels):
         raise CertificateInvalid("kernels: a file is named twice")
@@ -299,6 +309,13 @@ def _witnesses(d: Any) -> dict[str, Any]:
         if not all(isinstance(x, str | list) or (type(x) is int and abs(x) <= MAX_INT) for x in level):
             raise CertificateInvalid("witnesses: lists, strings and integers below 2^53 are due")
         level = [y for x in level if isinstance(x, list) for y in x]
+    return d
+
+
+def _rounding(d: Any) -> Any:
+    """A tree of objects, lists and strings, or none; the checker compares it with the one that it builds."""
+    if d is not None and (not isinstance(d, dict) or len(canonical(d)) > MAX_ROUNDING):
+        raise CertificateInvalid(f"rounding: null, or an object of at most {MAX_ROUNDING} bytes is due")
     return d
 
 

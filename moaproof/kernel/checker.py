@@ -2,7 +2,8 @@
 
 In order: the hypotheses are satisfiable and the tilings are definitions; the Spec is defined; every step is applied
 and judged; the chain passes through the DNF and ends at the ONF; the ONF is defined as a whole, and each of its nodes
-has the real inequality that it owes; and the two ends agree at random points in finite fields, evaluated as they stand.
+has the real inequality that it owes; the error bound that the certificate states is the one that the ONF has by the
+lemmas; and the two ends agree at random points in finite fields, evaluated as they stand.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import CertificateInvalid, DigestMismatch, IllFormed, MoaproofError, Refuted
+from ..errors import CertificateInvalid, DigestMismatch, IllFormed, MoaproofError, Refuted, Unknown
 from ..operators import MOA, typeof
 from ..semantics import Numbers, meaning
 from ..shapes import product
@@ -20,7 +21,9 @@ from .bits import Deciders
 from .certificate import Certificate, Step, Tiling, sizes_of
 from .inequalities import Inequalities, check_inequalities
 from .integers import Tally
+from .lemmas import prove_all
 from .points import agree_at_points
+from .rounding import Bound, bound_of, computed_once
 from .rules import Pair, rewrite
 from .step import Checker, locate
 
@@ -51,6 +54,7 @@ class Report:
     sympy: Tally = field(default_factory=Tally)
     normaliser: Tally = field(default_factory=Tally)
     inequalities: Inequalities | None = None  # what the ONF owed
+    rounding: Bound | None = None  # the error bound of the ONF, where one is stated
     questions: int = 0  # distinct integer questions that were proved
     on_word: tuple[str, ...] = ()  # those of them that rest on Z3's word alone, by key
 
@@ -153,11 +157,34 @@ def replay(
         raise DigestMismatch("onf: the chain ends at another term")
     _place("ONF", lambda: checker.check_defined(c.onf))
     report.inequalities = _place("ONF", lambda: check_inequalities(c.onf, facts, deciders))
+    report.rounding = _place("rounding", lambda: check_rounding(c, facts, deciders))
     _place("random points", lambda: agree_at_points(c))
     integers = deciders.integers
     report.z3, report.sympy, report.normaliser = integers.tally, deciders.sympy, deciders.normaliser
     report.questions, report.on_word = len(integers.proved), tuple(sorted(integers.on_word))
     return report
+
+
+def rounding_of(c: Certificate, facts: Sequence[Term], deciders: Deciders) -> Bound | None:
+    """The error bound of the ONF; None where no lemma covers a node, or a machine could compute one value twice.
+
+    CUDA's compiler may contract a product into an addition in one place and not in another.
+    """
+    if any(k.target == "cuda" for k in c.kernels) and not computed_once(c.onf):
+        return None
+    try:
+        return bound_of(c.onf, facts, deciders)
+    except (Unknown, IllFormed):  # no lemma for a node, or sizes that are too large to be written down
+        return None
+
+
+def check_rounding(c: Certificate, facts: Sequence[Term], deciders: Deciders) -> Bound | None:
+    """The bound, after seeing that it is what the certificate states, and that the facts under its lemmas hold."""
+    prove_all()
+    bound = rounding_of(c, facts, deciders)
+    if c.rounding != (bound.document() if bound else None):
+        raise DigestMismatch("the error bound that is stated is not the one that the ONF has")
+    return bound
 
 
 def _specification(checker: Checker, spec: Term) -> None:

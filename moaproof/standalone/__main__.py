@@ -1449,7 +1449,7 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
 # terms once and in the order of first use, roots in the order of the fields.  Unknown fields and versions are refused,
 # and what is too large or nested too deep.  Nothing read here is evaluated, or shown as a claim.
 
-SCHEMA = "moaproof/certificate/2"
+SCHEMA = "moaproof/certificate/3"
 MOST_BYTES, MOST_NODES, DEEPEST_TERM = 4 * 2**20, 50_000, 200
 Form = Callable[[Any], bool]
 
@@ -1525,7 +1525,7 @@ CORE: dict[str, Form] = {
     }),
 }  # fmt: skip
 CARRIED: dict[str, Form] = {
-    "core": is_digest,
+    "core": is_digest, "rounding": anything,
     "kernels": lambda d: is_list(is_object(KERNEL), 16)(d) and len({k["file"] for k in d}) == len(d),
     "witnesses": lambda d: isinstance(d, dict) and len(d) <= 2000 and all(map(is_digest, d))
     and all(isinstance(u, list) and is_tree(u, lambda v: isinstance(v, str) or is_int(v)) for u in d.values()),
