@@ -13,7 +13,7 @@ GENERATED := certs kernels rewrite_rules/rulebook.json CERTIFICATES.md
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "moaproof needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -qq -c constraints.txt setuptools
-	$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e '.[dev,flint,judges]'
+	$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e '.[dev,flint,judges,cluster]'
 	touch $@
 
 check: .venv/.stamp

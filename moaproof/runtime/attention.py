@@ -61,10 +61,11 @@ def attention(
     odd address) are packed first.  q, k, v and the mask may share memory; the result shares none with them.  In float32
     the scale is rounded to float32.
 
-    NaN and infinity.  What stands in a masked key's row of k and v, or above the diagonal, has no influence.  A NaN
-    in a query, in a visible key or in ``scale`` times their product makes the whole output row NaN; in a visible
-    value, its column.  If a visible score overflows or comes from an infinity the row holds NaN or the limit, and
-    nothing is claimed of it.  The kernel's numerical bound supposes finite inputs with finite scores.
+    NaN and infinity.  What stands in a masked key's row of k and v, or above the diagonal, has no influence; nor has
+    a query that sees no key, whose row is 0.  A NaN in a query, in a visible key or in ``scale`` times their product
+    makes the whole output row NaN; in a visible value, its column.  If a visible score overflows or comes from an
+    infinity the row holds NaN or the limit, and nothing is claimed of it.  The error bound of the certificate
+    (``moaproof explain --bound``) supposes finite inputs, and finite scores and sums.
 
     Bits: the same inputs give the same bits on every call, and a row's bits depend neither on what is in other rows nor
     on the number of threads.  On a GPU they depend on all sizes and on the device, which decide the tiles

@@ -312,7 +312,7 @@ def check_array(where: str, name: str, x: Any, dtype: str, extents: Sequence[int
         raise NotCovered(f"{where}: {name} is {x.dtype}; {dtype} is due")
     if x.device != beside.device:
         raise NotCovered(f"{where}: {name} is on {x.device} and out on {beside.device}; one device is due")
-    if x.untyped_storage().nbytes() < (x.storage_offset() + x.numel()) * x.element_size():
+    if x.numel() and x.untyped_storage().nbytes() < (x.storage_offset() + x.numel()) * x.element_size():
         raise NotCovered(f"{where}: {name} has less storage than its shape needs")
     if x.numel() != math.prod(extents):
         raise NotCovered(f"{where}: {name} has {x.numel()} elements; shape {tuple(extents)} is due")

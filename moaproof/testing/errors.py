@@ -1,123 +1,135 @@
-"""How far a computed attention may be from the exact one: the error model behind every tolerance.
+"""How far a computed result may be from the exact one, and how far it is.
 
-The standard model with unit roundoff u, an exp of relative error eps, and blocks that are rescaled.  For a row with
-n visible keys, with V the greatest |v| among them in a column, and D a bound on the error of its scores::
+The tolerance of a kernel is the error bound of its certificate (``kernel.rounding``, rebuilt here from the ONF and
+compared with what the certificate states), evaluated at the call's sizes for the call's data, cell by cell.  The bound
+of PyTorch's own operations is that of the Spec, which is the traced function as it stands, with ``SLACK`` for what
+PyTorch does otherwise: another order of sums, which costs nothing, a scale that is split, blocks that are rescaled.
 
-    |o^ - o|  <=  2 V tanh(D/2)  +  V ((En + Ed)/(1 - Ed) (1 + u) + u)  +  4 (K + 2) n t (V + 1)
-
-    D  = ((1+u)^d (1+sigma) - 1) * |scale| * max_j sum_x |q_x k_jx|  +  underflow of the products
-    Ed = C - 1,  En = C (1+u)^p - 1,  C = ((1-eps)^-(1+K)) ((1-u)^-(a+K)) n^u
-
-d: roundings of one score; a: additions that a weight meets; K: rescales that it meets; p: roundings of a term of
-the numerator beyond those of its weight; sigma: relative error of the scale; t: below what exp and the hardware
-flush to zero.  The maximum is exact and drops out; the rounded exponents telescope to a factor of at most n^u,
-whatever the range of the scores (Lyapunov's inequality); the error of the scores costs 2 V tanh(D/2), never more
-than 2 V.
-
-Source: the theorem ``FpBound.fused_row_error``, proved in Coq for the first two summands (any u, eps and list of
-blocks; float64 and float32 as instances) and met by 67,912 outputs against ball arithmetic without a violation; the
-third summand, for flushing, is on paper.  Supposed, not proved: eps = 2u of our exp and of PyTorch's; the counts of
-``Work`` for PyTorch.  The bound is about finite scores; a row without a visible key has bound 0.
+A bound speaks of the values that the kernel gets: a scale that was rounded to float32 before is the exact scale here.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 
-from ..errors import NotCovered
+from ..assess.arithmetic import arithmetic_of
+from ..errors import DigestMismatch, NotCovered, Unknown
+from ..kernel.bits import Deciders
+from ..kernel.bound import NONE, Arithmetic, Evaluation, Exact, Slack
+from ..kernel.certificate import Certificate
+from ..kernel.checker import facts_of, rounding_of
+from ..kernel.rounding import Bound, bound_of
+from ..runtime.loader import load
+from ..term import Term, subterms
+from .vector import evaluate
 
 Array = np.ndarray[Any, Any]
-OUTWARD: Final = 1 + 2.0**-30  # the bound and the difference are themselves computed in float64
+OUTWARD: Final = 1 + 2.0**-30  # bounds and differences are themselves computed in float64
+TORCH_BLOCK: Final = 32  # keys; PyTorch's flash attention for the CPU uses 512 or more
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A dtype: unit roundoff; what may be flushed to zero; half the smallest positive number."""
+class _Arrays(Exact):
+    """Sizes as arrays over the cells; each distinct one is evaluated once."""
 
-    u: float
-    flushed: float
-    grain: float
+    def __init__(self, sizes: Mapping[str, int], inputs: Mapping[str, Array], shape: Sequence[int]):
+        super().__init__(self._of)
+        self.sizes, self.inputs, self.shape = sizes, inputs, shape
+        self.known: dict[Term, Array] = {}
 
+    def _of(self, t: Term) -> Any:
+        if t not in self.known:
+            self.known[t] = evaluate(t, self.sizes, self.inputs, self.shape)
+        return self.known[t]
 
-FORMATS: Final = {
-    "float64": Format(2.0**-53, 2.0**-1021, 2.0**-1074),  # exp flushes below e^-708 < 2^-1021
-    "float32": Format(2.0**-24, 2.0**-125, 2.0**-150),  # exp flushes below e^-87 < 2^-125
-}
+    def number(self, x: Fraction) -> Any:
+        return float(x)
 
+    def least(self, x: Any, most: int) -> Any:
+        return np.minimum(x, float(most))
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The roundings of one algorithm (letters as above), and the relative error of its exp in units of u."""
-
-    d: int
-    a: int
-    k: int
-    p: int
-    sigma: float
-    eps: float = 2.0
+    def all_below(self, x: Any, limit: Fraction) -> bool:
+        return bool(np.all(np.less(x, float(limit))))
 
 
-def of_online(m: int, dk: int, tk: int, sigma: float) -> Work:
-    """Our ``online`` kernels: sums of at most tk terms in a block, then one merge a block; divided at the end.
+def tolerance(
+    bound: Bound, arithmetic: Arithmetic, sizes: Mapping[str, int], inputs: Mapping[str, Array], slack: Slack = NONE
+) -> Array:
+    """The bound of each cell of the result, in float64 and rounded outwards.
 
-    A score has dk roundings of its sum and one of its scale, with one to spare.  A weight of the first block meets one
-    exp of its own, one as its block is merged and one for each later block: 1 + K with K the number of blocks.
+    ``inputs``: the values that the program gets, by name, as float64 or boolean arrays of any shape.  Raises
+    ``NotCovered`` outside the bound's domain: too many operations, what might overflow, what is not finite.
     """
-    blocks = -(-m // tk)
-    return Work(d=dk + 2, a=min(tk, m) + blocks, k=blocks, p=1, sigma=sigma)
+    flat = {name: np.ravel(x) for name, x in inputs.items()}
+    for name, x in flat.items():
+        if not np.isfinite(x).all():
+            raise NotCovered(f"error bound: {name} holds what is not finite")
+    flat = {name: x if x.dtype == bool else x.astype(np.float64) for name, x in flat.items()}
+    counts = {"x": 0, **sizes}
+    shape = tuple(Evaluation(arithmetic, counts, Exact(_none)).count(s) for s in bound.shape)
+    with np.errstate(all="ignore"):
+        evaluation = Evaluation(arithmetic, sizes, _Arrays(sizes, flat, shape), slack)
+        found = evaluation.bound(bound.near)
+        if _has_exp(bound):  # float64 evaluates such a size as a program does, with a u that is no greater
+            found = found * evaluation.grown(bound.near.growth)
+    return np.broadcast_to(np.asarray(found * OUTWARD, dtype=np.float64), shape)
 
 
-def of_rows(m: int, dk: int, sigma: float) -> Work:
-    """Our ``rows`` kernels: no rescale; each weight is divided and multiplied, then summed."""
-    return Work(d=dk + 2, a=m, k=0, p=2, sigma=sigma)
+def _has_exp(bound: Bound) -> bool:
+    sizes = [bound.near.size, *bound.near.peaks, *(s for _, s in bound.near.lost)]
+    return any(u.op == "f" and u.data == "exp" for t in sizes for u in subterms(t))
 
 
-def of_torch(m: int, dk: int, sigma: float) -> Work:
-    """PyTorch's scaled_dot_product_attention on a CPU in float64, whichever of its paths runs.
+def _none(_: Term) -> Fraction:
+    raise NotCovered("error bound: an extent does not depend on data")
 
-    Sums in any order; the square root of the scale on q and on k; blocks of at least 32 keys (it uses 512).
+
+@lru_cache(maxsize=64)
+def bounds_of(certificate: str, dtype: str, target: str = "cpu") -> tuple[Bound, Bound]:
+    """The bounds of a committed kernel's ONF and of its Spec.
+
+    ``Unknown`` if there is none, ``DigestMismatch`` if the first is not what the certificate states.
     """
-    return Work(d=dk + 5, a=m, k=-(-m // 32), p=2, sigma=sigma)
+    c: Certificate = load(certificate, dtype, target=target).certificate
+    deciders = Deciders()
+    deciders.integers.witnesses = c.witnesses
+    facts = facts_of(c)
+    ours = rounding_of(c, facts, deciders)
+    if ours is None:
+        raise Unknown(f"{certificate}: no error bound is proved")
+    if ours.document() != c.rounding:
+        raise DigestMismatch(f"{certificate}: the error bound that is stated is not the one that the ONF has")
+    return ours, bound_of(c.spec, facts, deciders)
 
 
-def bound(q: Array, k: Array, v: Array, visible: Array, scale: float, work: Work, dtype: str) -> Array:
-    """The bound for each output element, (h, n, dv), in float64.
+def kernel_tolerance(
+    certificate: str, dtype: str, sizes: Mapping[str, int], inputs: Mapping[str, Array], target: str = "cpu"
+) -> Array:
+    """The bound of a committed kernel for each cell of its result."""
+    ours, _ = bounds_of(certificate, dtype, target)
+    return tolerance(ours, arithmetic_of(target, dtype), sizes, inputs)
 
-    ``q`` (h, n, dk), ``k`` (h, m, dk), ``v`` (h, m, dv) in float64 with the values that the algorithm gets, ``visible``
-    (h, n, m) boolean.  Raises ``NotCovered`` where the model says nothing: too many roundings, or values that overflow.
+
+def torch_tolerance(
+    certificate: str, dtype: str, sizes: Mapping[str, int], inputs: Mapping[str, Array], target: str = "cpu"
+) -> Array:
+    """The bound of PyTorch's scaled_dot_product_attention of the same inputs in float64, on any of its paths."""
+    _, theirs = bounds_of(certificate, dtype, target)
+    return tolerance(theirs, arithmetic_of(f"torch-{target}", "float64"), sizes, inputs, torch_slack(sizes["m"]))
+
+
+def torch_slack(keys: int) -> Slack:
+    """What PyTorch's attention rounds more than its definition, supposed from its source.
+
+    The square root of the scale is taken, and multiplied to q and to k; flash attention rescales in blocks.
     """
-    f = FORMATS[dtype]
-    dk = q.shape[-1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        products = np.abs(q) @ np.abs(k).swapaxes(-1, -2)  # (h, n, m)
-        size = np.where(visible, products, 0.0).max(axis=-1, initial=0.0)[..., None] * abs(scale)
-        V = np.zeros((*q.shape[:-1], v.shape[-1]))  # (h, n, dv)
-        for c in range(v.shape[-1]):
-            V[..., c] = np.where(visible, np.abs(v[..., None, :, c]), 0.0).max(axis=-1, initial=0.0)
-    keys = visible.sum(axis=-1)[..., None]  # (h, n, 1)
-    _check_finite(size, V, keys, dtype)
-    D = math.expm1(work.d * math.log1p(f.u) + math.log1p(work.sigma)) * size + (dk + 1) * f.grain * (abs(scale) + 1)
-    up, exps = -math.log1p(-f.u), -(1 + work.k) * math.log1p(-work.eps * f.u)
-    common = exps + f.u * np.log(np.maximum(keys, 1))
-    Ed = np.expm1(common + (work.a + work.k) * up)
-    En = np.expm1(common + (work.a + work.k + work.p) * up)
-    if (Ed >= 0.5).any():
-        raise NotCovered(f"error model: {work.a} additions in {dtype} are too many for a useful bound")
-    rounding = (En + Ed) / (1 - Ed) * (1 + f.u) + f.u
-    flushing = 4 * (work.k + 2) * keys * f.flushed * (V + 1)
-    total: Array = (2 * V * np.tanh(D / 2) + V * rounding + flushing) * OUTWARD
-    return np.where(keys > 0, total, 0.0)
-
-
-def _check_finite(size: Array, V: Array, keys: Array, dtype: str) -> None:
-    """No score, product or sum may overflow: beyond that the model says nothing."""
-    most = float(np.finfo(dtype).max) / 4
-    if not ((size < most).all() and (V * np.maximum(keys, 1) < most).all()):
-        raise NotCovered(f"error model: a score or a sum of values could overflow in {dtype}")
+    blocks = -(-keys // TORCH_BLOCK)
+    return Slack(score=6, rounds=4 * blocks + 2, exps=blocks)
 
 
 @dataclass(frozen=True, slots=True)

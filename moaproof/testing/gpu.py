@@ -1,10 +1,11 @@
-"""CUDA kernels under test: which there are, blocks that are no favourite of theirs, their error model, the reference.
+"""CUDA kernels under test: which there are, blocks that are no favourite of theirs, their error bound, the reference.
 
 Needs no GPU to import.  The programs that use it are in ``tests/gpu`` and ``benchmarks/gpu.py``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -26,7 +27,7 @@ from ..runtime.attention import Call, prepare
 from ..runtime.cuda import Device, device_of
 from ..runtime.cuda_tiles import Block
 from ..runtime.loader import load, package_folder
-from .errors import Work
+from .errors import kernel_tolerance, torch_tolerance
 from .strategies import Case, pattern, scores, values
 
 Array = np.ndarray[Any, Any]
@@ -144,41 +145,46 @@ def _placed(x: Array, layout: str, device: str) -> torch.Tensor:
             view = wide[:, :, 1 : t.shape[2] + 1, 1::2]
             view.copy_(t)
             return view
+        case "columns":
+            return t.transpose(2, 3).contiguous().transpose(2, 3)
+        case "offset":
+            wide = torch.full((t.numel() + 2,), math.nan, dtype=t.dtype, device=device)
+            wide[1:-1] = t.reshape(-1)
+            return wide[1:-1].view(t.shape)
         case "expanded":
             return t[:1].expand(t.shape)
     return t
 
 
-def reference(x: Tensors, case: Case) -> torch.Tensor:
+def reference(x: Tensors, case: Case, scale: float) -> torch.Tensor:
     """PyTorch's attention of the same values in float64, on their device, by the path that is plain products.
 
-    As ``oracles.sdpa``: it is given -q and -scale where the scale is not positive, which is exact.
+    ``scale`` is that which the kernel gets.  As ``oracles.sdpa``: PyTorch is given -q and -scale where the scale is not
+    positive, which is exact.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     q, k, v = (t.to(torch.float64) for t in (x.q, x.k, x.v))
-    options = x.options(case)
-    if case.scale is not None and case.scale <= 0:
-        q, scale = (-q, -case.scale) if case.scale < 0 else (torch.zeros_like(q), 1.0)
-        options |= {"scale": scale}
+    if scale <= 0:
+        q, scale = (-q, -scale) if scale < 0 else (torch.zeros_like(q), 1.0)
+    options = x.options(case) | {"scale": scale}
     with sdpa_kernel([SDPBackend.MATH]):
         found: torch.Tensor = torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)
     return found
 
 
-# --- the error model --------------------------------------------------------------------------------
+# --- the error bound --------------------------------------------------------------------------------
 
 
-def of_cuda(certificate: str, sizes: Mapping[str, int], dtype: str, sigma: float) -> Work:
-    """The roundings of our CUDA kernels, as in ``errors.of_online``: a fused multiply-add only rounds less.
-
-    A weight meets the additions of its tile, then one rescale and addition for each tile of its chunk and each chunk.
-    libdevice's exp is off by 1 ulp in float64 and 2 in float32, at most: 2u and 4u.
-    """
-    merges = sizes["bk"] + (sizes["bp"] if certificate.endswith("split") else 0)
-    tile = min(sizes["rj"] * sizes["tx"], max(1, sizes["m"]))
-    eps = 2.0 if dtype == "float64" else 4.0
-    return Work(d=sizes["dk"] + 2, a=tile + merges, k=merges, p=1, sigma=sigma, eps=eps)
+def tolerance(x: Tensors, call: Call, sizes: Mapping[str, int]) -> Array:
+    """The kernel's own bound and PyTorch's, added: (b, h, n, dv)."""
+    q, k, v = x.exact
+    values: dict[str, Array] = {"q": q, "k": k, "v": v, "scale": np.asarray(call.inputs["scale"])}
+    if x.mask is not None:
+        mask = call.inputs["mask"]
+        values["mask"] = mask.cpu().numpy() if isinstance(mask, torch.Tensor) else mask
+    parts = (call.certificate, call.dtype, sizes, values, "cuda")
+    return kernel_tolerance(*parts) + torch_tolerance(*parts)
 
 
 # --- what a result is of ----------------------------------------------------------------------------
@@ -204,7 +210,13 @@ def environment() -> dict[str, Any]:
         **{name: _version(name) for name in names},
         "command": [Path(sys.argv[0]).name, *("FOLDER" if Path(a).is_absolute() else a for a in sys.argv[1:])],
         "kernels": {t.label: load(t.certificate, t.dtype, target="cuda").sha256 for t in texts()},
+        "programs": {t.label: program(load(t.certificate, t.dtype, target="cuda").source) for t in texts()},
     }
+
+
+def program(text: bytes) -> str:
+    """The SHA-256 of a kernel's text without its docstring, which names the derivation."""
+    return hashlib.sha256(text.partition(b'"""\n\n')[2]).hexdigest()
 
 
 def _version(name: str) -> str:

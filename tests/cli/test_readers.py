@@ -258,7 +258,7 @@ def test_doctor_sees_a_kernel_that_was_changed(monkeypatch, tree):
 def test_fuzz_hands_over_what_it_was_given(monkeypatch, tmp_path):
     given = []
 
-    def run(*args):
+    def run(*args, **options):
         given.append(args)
         return 1
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a machine with a GPU runs, from the root of a checkout; python3 there has torch, numba-cuda, numpy, hypothesis.
 #
-#     bash tests/gpu/device.sh FOLDER PART..     parts: tests campaign sanitize time long traffic profile tune
+#     bash tests/gpu/device.sh FOLDER PART..     parts: tests campaign exp sanitize time long traffic profile tune
 #
 # Nothing is installed: the packages are laid out under their installed names in a folder of their own.  Each part has
 # a limit of its own and leaves a file in FOLDER; what is printed goes to FOLDER/device.log too.  The exit code is that
@@ -63,6 +63,7 @@ for part in "$@"; do
   case $part in
     tests) run 300 tests python3 -P -m pytest -q -W default -o pythonpath= -p no:cacheprovider tests/gpu ;;
     campaign) run 580 campaign python3 tests/gpu/campaign.py "$folder" ;;
+    exp) run 500 exp python3 tests/gpu/exp.py "$folder" ;;
     sanitize) sanitize ;;
     time | long | traffic | profile | tune) run 400 "$part" python3 benchmarks/gpu.py "$part" "$folder" ;;
     *)

@@ -33,7 +33,7 @@ def texts(only: str | None) -> None:
             x = gpu.tensors(case, "cuda")
             call = gpu.named(x.prepared(case), text.certificate)
             found = run(call, call.sizes | gpu.tiles_of(text, call.sizes, block, bk)).cpu()
-            due = gpu.reference(gpu.tensors(case, "cpu"), case)
+            due = gpu.reference(gpu.tensors(case, "cpu"), case, float(call.inputs["scale"]))
             worst = max(worst, float((found.double() - due).abs().max()))
         good = worst < (1e-12 if text.dtype == "float64" else 1e-4)
         print(f"{text.label:36} largest difference {worst:.1e}{'' if good else '  WRONG'}", flush=True)

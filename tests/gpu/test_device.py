@@ -57,7 +57,7 @@ def test_every_text_computes_attention(text: gpu.Text) -> None:
     call = gpu.named(x.prepared(case), text.certificate)
     block = gpu.Block(2, 4, 2, 4)
     found = run(call, call.sizes | gpu.tiles_of(text, call.sizes, block, 2))
-    close(found, gpu.reference(x, case))
+    close(found, gpu.reference(x, case, float(call.inputs["scale"])))
 
 
 @pytest.mark.parametrize("dtype", [F64, F32])
