@@ -306,14 +306,14 @@ def _evidence(root: Path) -> str:
         "| file | device | PyTorch | numba-cuda | kernels | of these, with the committed program, docstring apart |",
         "|---|---|---|---|---|---|",
     ]
-    for file in sorted((root / "evidence").glob("*.json")):
-        document = json.loads(file.read_bytes())
+    for path in sorted((root / "evidence").glob("*.json")):
+        document = json.loads(path.read_bytes())
         if not document["schema"].startswith("moaproof/gpu-"):
             continue
         e = document["environment"]
         same = sum(now.get(label) == digest for label, digest in e["programs"].items())
         lines.append(
-            f"| `{file.name}` | {e['device']} | {e['torch']} | {e['numba-cuda']} | {len(e['kernels'])} | {same} |"
+            f"| `{path.name}` | {e['device']} | {e['torch']} | {e['numba-cuda']} | {len(e['kernels'])} | {same} |"
         )
     return "\n".join([*lines, ""])
 

@@ -47,7 +47,7 @@ from ..errors import CertificateInvalid, DigestMismatch, MoaproofError, NotCover
 from ..kernel import bits, integers
 from ..kernel.bits import Deciders, in_range
 from ..kernel.certificate import CORE_FIELDS, Certificate, Kernel, Step, Tiling, parse
-from ..kernel.checker import Report, facts_of, replay
+from ..kernel.checker import Report, facts_of, replay, rounding_of
 from ..kernel.claims import claim_of
 from ..kernel.defined import Position
 from ..kernel.free import X, conjuncts
@@ -567,12 +567,21 @@ def with_text(c: Certificate, row: Kernel, data: bytes) -> tuple[Certificate, by
 
 
 def derived(m: Mutant, bench: Bench) -> tuple[Certificate, bytes, Base]:
-    """A certificate whose last step restates the ONF as the term that the edited text says."""
+    """A certificate whose last step restates the ONF as the term that the edited text says, with the bound of that."""
     c, row, data = text_of(m, bench)
     term = read_kernel(data, c.inputs, c.sizes()).term
     step = Step(path=(), before=c.onf.digest, kind="R", rule="restated", after=term, restated=True)
     forged, text = with_text(replace(c, onf=term, steps=(*c.steps, step)), row, data)
-    return forged, text, bench.base(c.name)
+    return replace(forged, rounding=_bound(forged)), text, bench.base(c.name)
+
+
+def _bound(c: Certificate) -> Any:
+    """The error bound that a forger states: that of the ONF, if it comes to one."""
+    try:
+        bound = rounding_of(c, facts_of(c), Deciders())
+    except MoaproofError:
+        return c.rounding
+    return bound.document() if bound else None
 
 
 # --- changes of a certificate ---------------------------------------------------------------------------

@@ -60,7 +60,7 @@ CERTIFICATE = {
     "sentence": (str, NONE), "core": (str, NONE), "spec": (str, NONE), "judges": list, "classes": (dict, NONE),
     "questions": int, "on_word": list, "ordered": int, "memory": int,
     "obligations": dict, "columns": list, "totals": dict, "steps": list, "planned": int, "judged": int,
-    "kernels": list, "cells": int, "deviations": list, "assumptions": list,
+    "kernels": list, "cells": int, "bound": list, "deviations": list, "assumptions": list,
 }  # fmt: skip
 DOCUMENT = {
     "schema": str, "judges": list, "certificates": list, "files": list, "totals": dict, "assumptions": list,

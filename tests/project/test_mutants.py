@@ -107,9 +107,10 @@ def test_the_second_writing_refuses_what_the_kernel_refuses(score, bench, tmp_pa
         "trace",
         "rule",
         "inequalities",
+        "rounding",
         "claim",
         "reader",
-    }  # laws, graphs, texts, real inequalities, which claim
+    }  # laws, graphs, texts, real inequalities, error bound, which claim
     assert {n: found[n] for n in accepted if found[n] not in outside} == {
         "laws-of-another-rulebook/certificate": "digest",
         "foreign-kernel/another function": "digest",
