@@ -17,7 +17,7 @@ the test, and what is changed is the table named after its kind:
 | law | a file of ``rewrite_rules``: the law's most general instance, at ``params`` | the kernel, one step |
 | checker | a file of the checker: some mutant of ``lets_pass`` must then live, or die elsewhere | the corpus itself |
 | solver | what Z3 or another ``engine`` ``answers``, ``of`` a certificate (``change``d) or a mutant | all judges |
-| instruction | the source of an instruction | the harness: PyTorch in float64 and the error model |
+| instruction | the source of an instruction | the harness: both oracles and the error bound |
 | harness | a fake kernel in place of the real one | the harness |
 | launch | a wrong call of a right kernel | the launcher |
 

@@ -46,7 +46,7 @@ from .trial import Result, attempt
 __all__ = ["Failed", "Report", "again", "compared", "explore", "run", "run_batch", "store"]
 
 Say = Callable[[str], None]
-OUTSIDE: Final = ("error model", "error bound")  # how the refusal of a case begins of which the bound says nothing
+OUTSIDE: Final = "error bound"  # how the refusal of a case begins of which the bound says nothing
 MOST: Final = 10**6  # of observed/bound, as Hypothesis is told: it needs a finite number
 
 

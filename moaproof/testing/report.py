@@ -194,7 +194,7 @@ class Report:
             *self._distributions(),
             *self._comparisons(),
             *self._regimes(),
-            f"{self.cases} cases, {self.elements} elements compared; {self.outside} outside the error model",
+            f"{self.cases} cases, {self.elements} elements compared; {self.outside} outside the domain of the bound",
         ]
 
     def _distributions(self) -> Iterator[str]:
