@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -44,7 +43,6 @@ def described() -> dict[str, Any]:
     return {"versions": versions(), "oracles": oracles(), "kernels": kernels()}
 
 
-@lru_cache(maxsize=1)
 def identity() -> str:
-    """The digest of all that: a worker on another machine must have the same."""
+    """The digest of all that, as it is now: a worker on another machine must have the same."""
     return hashlib.sha256(canonical(described())).hexdigest()
