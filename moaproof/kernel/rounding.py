@@ -43,7 +43,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Final
+from typing import Any
 
 from ..errors import IllFormed, Unknown
 from ..operators import typeof
@@ -52,10 +52,10 @@ from ..term import ONE, ZERO, Add, F, Fold, Int, Lt, Min, Mul, Real, Sub, Term, 
 from .bits import Deciders, Different, flatten, in_range, same_bits
 from .defined import Position
 from .free import X, close, conjuncts, symbolic
+from .inequalities import EXACT
 from .reals import mentions_index
 
 NOTHING, UNIT = Real(0), Real(1)
-EXACT: Final = 2**24  # every integer up to here is a float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,7 @@ class _Judge:
                 return Near(Growth(), size, (), (), Lemma("input"), tight=True)
             case "real", (numerator, denominator):
                 size, positive = Real(abs(int(numerator)), int(denominator)), int(numerator) >= 0
-                if denominator == "1" and abs(int(numerator)) <= EXACT:
+                if denominator == "1" and abs(int(numerator)) <= EXACT["float32"]:
                     return Near(Growth(), size, (), (), Lemma("constant"), tight=True, positive=positive)
                 # twice: a float32 is rounded from a float64
                 return Near(

@@ -26,6 +26,7 @@ from ..kernel.certificate import Certificate
 from ..kernel.checker import facts_of, rounding_of
 from ..kernel.rounding import Bound, bound_of
 from ..runtime.loader import load
+from ..semantics import Numbers, meaning
 from ..term import Term, subterms
 from .vector import evaluate
 
@@ -70,8 +71,8 @@ def tolerance(
         if not np.isfinite(x).all():
             raise NotCovered(f"error bound: {name} holds what is not finite")
     flat = {name: x if x.dtype == bool else x.astype(np.float64) for name, x in flat.items()}
-    counts = {"x": 0, **sizes}
-    shape = tuple(Evaluation(arithmetic, counts, Exact(_none)).count(s) for s in bound.shape)
+    numbers = Numbers(sizes, {})
+    shape = tuple(meaning(s, (), (), (), numbers) for s in bound.shape)
     with np.errstate(all="ignore"):
         evaluation = Evaluation(arithmetic, sizes, _Arrays(sizes, flat, shape), slack)
         found = evaluation.bound(bound.near)
@@ -81,12 +82,8 @@ def tolerance(
 
 
 def _has_exp(bound: Bound) -> bool:
-    sizes = [bound.near.size, *bound.near.peaks, *(s for _, s in bound.near.lost)]
-    return any(u.op == "f" and u.data == "exp" for t in sizes for u in subterms(t))
-
-
-def _none(_: Term) -> Fraction:
-    raise NotCovered("error bound: an extent does not depend on data")
+    near = bound.near  # scores are among the peaks
+    return any(u.op == "f" and u.data == "exp" for u in subterms(near.size, *near.peaks, *(s for _, s in near.lost)))
 
 
 @lru_cache(maxsize=64)
