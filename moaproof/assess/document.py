@@ -24,7 +24,7 @@ assumed, unknown, refuted*.  A conclusion is as strong as the weakest thing it r
 | (a) | the Spec is the traced function | tested | operator table; Spec and function compared in float64 on random ragged shapes at every derivation |
 | (b) | the ONF equals the Spec over the reals, in every bit where all steps are I or S, and no exponent, divisor or difference of its own leaves its range, for all sizes | proved | replay and standalone: two checkers that share no code, each in a fresh process; the ranges by replay alone |
 | (c) | the shipped text is the ONF: in bounds, scratch read after it was filled, each cell written once, iterations of `prange` and blocks disjoint, threads of a block without a race | proved | source: the text is read back and its accesses are audited; and tested by an exact and an ordered replay |
-| (b) | in floating point a kernel is within the stated error bound of the Spec's exact value | proved, of the arithmetic that the bound names | replay: a lemma for each node of the ONF; Z3 proves the facts under the lemmas ([docs/rounding.md](docs/rounding.md)) |
+| (b) | in floating point a kernel is within the stated error bound of the Spec's exact value | scalar facts proved; how they join to lemmas assumed, and tested | replay builds the bound again, a lemma for each node of the ONF; Z3 proves the facts; an adversary who picks every rounding tests the whole ([docs/rounding.md](docs/rounding.md)) |
 | (d) | the compiled code does what the text says, and rounds as IEEE 754 | assumed | fuzzed: each element within the bound of PyTorch float64 and of an enclosure of the exact value |
 
 Certificates are untrusted input; so are rules, schedules, the printer and the searches that found a derivation and its
@@ -53,7 +53,7 @@ COVERS: tuple[tuple[str, str, str, str, str], ...] = (
 
 ASSUMED = {
     "compiler": "Numba, LLVM and the linker (for CUDA numba-cuda, libNVVM, ptxas and the driver) translate the text as Python and IEEE 754 have it: on the CPU without contraction, with reads that Numba could hoist refused by the reader; on CUDA a product and a sum may become one fused multiply-add, and `span` and `view` are the loop and the array of two axes that their docstrings state",
-    "exp": "`moaproof.instructions` computes exp within the error that `accuracy.py` there declares, with its evidence; the laws of the real e^x, sums and folds, by which the lemmas of the error bound are joined, are elementary",
+    "exp": "`moaproof.instructions` computes exp within the error that `accuracy.py` there declares, with its evidence; the laws of the real e^x, of sums and of folds hold, and join the facts under the error bound to its lemmas as `docs/rounding.md` argues",
     "table": "the operator table of `moaproof/trace` says what PyTorch's operators mean (tested at every derivation)",
     "python": "CPython runs the checker as its reference says; no proof object protects against a forged process",
     "solvers": "Z3's `unsat` is right for the integer questions that have no witness",
